@@ -1,0 +1,5 @@
+"""`python -m electra`."""
+
+from electra.cli import main
+
+main()

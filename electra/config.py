@@ -1,0 +1,488 @@
+"""Recipes: typed sections, filled from defaults < recipe file < command-line flags.
+
+Every section is a frozen dataclass whose fields carry their help text. `resolve` merges the
+layers, refuses unknown keys with the nearest name, and checks types and ranges. A recipe is a TOML
+file with one table a section; `to_toml` writes the resolved one back. The flag of a field is
+`--section.field-name`. This module imports nothing heavy: `electra --help` reads it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import tomllib
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from electra.errors import ConfigError, did_you_mean
+
+T = TypeVar("T")
+Values = Mapping[str, Any]
+
+
+def option(default: Any, help: str) -> Any:
+    """A dataclass field with its help text."""
+    return dataclasses.field(default=default, metadata={"help": help})
+
+
+def _require(condition: bool, flag: str, given: object, allowed: str) -> None:
+    if not condition:
+        raise ConfigError(f"--{flag} is {given}; allowed: {allowed}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The shape of the discriminator, and what the generator differs in."""
+
+    family: Literal["modern", "classic"] = option(
+        "modern", "modern: ModernBERT's network; classic: ELECTRA's, as published"
+    )
+    hidden_size: int = option(256, "width of the encoder (H)")
+    num_hidden_layers: int = option(12, "layers of the encoder")
+    num_attention_heads: int = option(4, "attention heads")
+    intermediate_size: int = option(1024, "width inside the feed-forward layers")
+    embedding_size: int | None = option(
+        None, "width of the embedding table (E), classic only; none: hidden_size"
+    )
+    max_position_embeddings: int = option(512, "longest sequence the encoder can read")
+    hidden_dropout_prob: float = option(0.0, "dropout after embeddings and sublayers")
+    attention_probs_dropout_prob: float = option(0.0, "dropout of attention weights")
+    generator_size: float = option(1.0, "width of the generator as a share of hidden_size")
+    generator_layers: int | None = option(None, "layers of the generator; none: as many")
+    zero_init_outputs: bool = option(
+        False, "modern: start the output projections of attention and feed-forward at zero"
+    )
+
+    def __post_init__(self) -> None:
+        _require(
+            self.hidden_size % self.num_attention_heads == 0,
+            "model.num-attention-heads",
+            self.num_attention_heads,
+            f"a divisor of hidden_size {self.hidden_size}",
+        )
+        _require(
+            0 < self.generator_size <= 1, "model.generator-size", self.generator_size, "(0, 1]"
+        )
+        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
+            value = getattr(self, name)
+            _require(0 <= value < 1, "model." + name.replace("_", "-"), value, "[0, 1)")
+        if self.family == "modern" and self.embedding_size not in (None, self.hidden_size):
+            raise ConfigError(
+                f"--model.embedding-size is {self.embedding_size}; the modern family has no "
+                "projection between embeddings and layers: leave it out, or use family classic"
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ObjectiveConfig:
+    """What is learned."""
+
+    name: Literal["replaced_token_detection", "masked_lm"] = option(
+        "replaced_token_detection", "the objective"
+    )
+    mask_prob: float = option(0.15, "share of the tokens that is chosen (paper, section 3.1)")
+    mask_token_prob: float = option(
+        0.85, "share of the chosen tokens shown as [MASK]; the rest stays as it is"
+    )
+    generator_weight: float = option(1.0, "weight of the generator's loss")
+    discriminator_weight: float = option(50.0, "weight of the discriminator's loss (lambda)")
+    temperature: float = option(1.0, "of the generator's samples")
+    warm_start: float = option(
+        0.0, "share of the budget in which the discriminator is trained as a masked LM first"
+    )
+    encoder_mlm_weight: float = option(
+        0.0,
+        "after the warm start, weight of predicting the original tokens from the "
+        "discriminator's reading of the corrupted text (corrective head)",
+    )
+
+    def __post_init__(self) -> None:
+        for name, top in (("mask_prob", 0.9), ("mask_token_prob", 1.0), ("warm_start", 1.0)):
+            value = getattr(self, name)
+            _require(0 <= value <= top, "objective." + name.replace("_", "-"), value, f"[0, {top}]")
+        _require(self.mask_prob > 0, "objective.mask-prob", self.mask_prob, "above 0")
+        _require(self.temperature > 0, "objective.temperature", self.temperature, "above 0")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """AdamW (Loshchilov and Hutter 2019)."""
+
+    learning_rate: float = option(5e-4, "peak learning rate")
+    weight_decay: float = option(0.01, "decoupled; never on biases and norms")
+    adam_beta1: float = option(0.9, "decay of the first moment")
+    adam_beta2: float = option(0.999, "decay of the second moment")
+    adam_epsilon: float = option(1e-6, "added to the root of the second moment")
+    bias_correction: bool = option(True, "false: Adam as in the reference code of ELECTRA and BERT")
+    max_grad_norm: float = option(1.0, "clip the global gradient norm; 0: off")
+    layerwise_lr_decay: float = option(1.0, "learning rate of a layer over that of the next one up")
+
+    def __post_init__(self) -> None:
+        _require(self.learning_rate > 0, "optimizer.learning-rate", self.learning_rate, "above 0")
+        _require(
+            0 < self.layerwise_lr_decay <= 1,
+            "optimizer.layerwise-lr-decay",
+            self.layerwise_lr_decay,
+            "(0, 1]",
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ScheduleConfig:
+    """Learning rate over progress, the used share of the budget."""
+
+    decay: Literal["linear", "cosine", "constant"] = option("linear", "how the rate falls to zero")
+    decay_start: float = option(0.0, "share of the budget at which the fall begins")
+    warmup_steps: int | None = option(None, "linear rise over this many steps")
+    warmup_ratio: float | None = option(None, "linear rise over this share of the budget")
+    overlap: bool = option(
+        False, "true: decay runs from the first step and multiplies warmup (reference code)"
+    )
+    first_update: int = option(
+        0, "index of the first update in the schedule (overlap only); the reference may use 1"
+    )
+    replay: str | None = option(
+        None, "metrics.jsonl of a run with a budget of minutes whose progress is to be repeated"
+    )
+
+    def __post_init__(self) -> None:
+        if self.warmup_steps is not None and self.warmup_ratio is not None:
+            raise ConfigError(
+                "--schedule.warmup-steps and --schedule.warmup-ratio are both given; give one"
+            )
+        ratio = self.warmup_ratio or 0.0
+        _require(0 <= ratio < 1, "schedule.warmup-ratio", ratio, "[0, 1)")
+        _require(0 <= self.decay_start < 1, "schedule.decay-start", self.decay_start, "[0, 1)")
+
+
+BUDGETS = ("max_steps", "max_tokens", "minutes")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """Budget, batch, precision, and when to evaluate and save."""
+
+    max_steps: int | None = option(None, "budget: optimizer steps")
+    max_tokens: int | None = option(None, "budget: tokens read, padding not counted")
+    minutes: float | None = option(None, "budget: minutes of training, evaluation not counted")
+    global_batch_size: int = option(128, "sequences a step, over all devices")
+    micro_batch_size: int | None = option(
+        None, "sequences a forward pass on one device; none: the whole batch at once"
+    )
+    seed: int = option(0, "of weights, data order, masks and samples")
+    eval_steps: int | None = option(None, "steps between evaluations; none: ten over the run")
+    save_steps: int | None = option(None, "steps between checkpoints; none: ten over the run")
+    save_total_limit: int = option(2, "checkpoints kept")
+    dtype: Literal["auto", "float32", "bfloat16"] = option(
+        "auto", "precision of the forward pass; auto: bfloat16 where the device is faster with it"
+    )
+    device: Literal["auto", "cpu", "cuda", "mps"] = option("auto", "where to train")
+
+    def __post_init__(self) -> None:
+        given = [name for name in BUDGETS if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ConfigError(
+                "exactly one budget is allowed, got "
+                + " and ".join(f"--training.{name.replace('_', '-')}" for name in given)
+            )
+        names = (*BUDGETS, "global_batch_size", "eval_steps", "save_steps", "save_total_limit")
+        for name in names:
+            value = getattr(self, name)
+            if value is not None:
+                _require(value > 0, "training." + name.replace("_", "-"), value, "above 0")
+        micro = self.micro_batch_size
+        if micro is not None:
+            _require(
+                micro > 0 and self.global_batch_size % micro == 0,
+                "training.micro-batch-size",
+                micro,
+                f"a divisor of the global batch size {self.global_batch_size}",
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """How the corpus becomes sequences."""
+
+    max_length: int = option(128, "tokens in a sequence, [CLS] and [SEP] counted (L)")
+    cross_documents: bool = option(
+        True,
+        "true: sequences run over document borders, marked by [SEP], and nothing is padded; "
+        "false: a sequence holds text of one document",
+    )
+
+    def __post_init__(self) -> None:
+        _require(self.max_length >= 8, "data.max-length", self.max_length, "8 or more")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LoggingConfig:
+    """What is written while training."""
+
+    log_steps: int = option(20, "steps between lines of metrics.jsonl")
+
+    def __post_init__(self) -> None:
+        _require(self.log_steps > 0, "logging.log-steps", self.log_steps, "above 0")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PretrainConfig:
+    """Everything that defines a pretraining run, apart from the corpus."""
+
+    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    objective: ObjectiveConfig = dataclasses.field(default_factory=ObjectiveConfig)
+    optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = dataclasses.field(default_factory=ScheduleConfig)
+    training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
+    data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    logging: LoggingConfig = dataclasses.field(default_factory=LoggingConfig)
+
+    def __post_init__(self) -> None:
+        if not any(getattr(self.training, name) is not None for name in BUDGETS):
+            raise ConfigError(
+                "no budget: give one of --training.max-steps, --training.max-tokens, "
+                "--training.minutes"
+            )
+        _require(
+            self.data.max_length <= self.model.max_position_embeddings,
+            "data.max-length",
+            self.data.max_length,
+            f"at most model.max_position_embeddings {self.model.max_position_embeddings}",
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HeadConfig:
+    """What a task puts on the encoder."""
+
+    dropout: float | None = option(None, "dropout before the head; none: the encoder's own")
+    pooling: Literal["auto", "cls", "mean"] = option(
+        "auto", "what a sentence is read from, modern family only; auto: mean"
+    )
+
+    def __post_init__(self) -> None:
+        _require(0 <= (self.dropout or 0.0) < 1, "model.dropout", self.dropout, "[0, 1)")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FinetuneTrainingConfig(TrainingConfig):
+    """As in pretraining, with epochs as one more budget."""
+
+    global_batch_size: int = option(32, "examples a step, over all devices")
+    epochs: float | None = option(
+        None, "budget: passes over the training file; none: 3 to 20 by its size"
+    )
+    train_encoder: bool = option(True, "false: only the head learns")
+    label_smoothing: float = option(0.0, "share of the target spread over all labels")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.epochs is not None:
+            _require(self.epochs > 0, "training.epochs", self.epochs, "above 0")
+            if any(getattr(self, name) is not None for name in BUDGETS):
+                raise ConfigError(
+                    "exactly one budget is allowed, got --training.epochs and another"
+                )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LabelledDataConfig:
+    """Where the text and the labels stand in the files."""
+
+    text_column: str | None = option(
+        None, "name or 0-based number; none: text, sentence, sentence1, ..., or the first column"
+    )
+    text_pair_column: str | None = option(
+        None, "second sentence; none: sentence2 and its like beside sentence1, else no second one"
+    )
+    label_column: str | None = option(
+        None, "none: label, labels, category, ..., or the last column"
+    )
+    header: Literal["auto", "true", "false"] = option("auto", "whether CSV and TSV have one")
+    max_length: int = option(128, "tokens of an example; longer ones are cut")
+
+    def __post_init__(self) -> None:
+        _require(self.max_length >= 4, "data.max-length", self.max_length, "4 or more")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FinetuneConfig:
+    """Everything that defines a fine-tuning run, apart from the data."""
+
+    model: HeadConfig = dataclasses.field(default_factory=HeadConfig)
+    optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = dataclasses.field(default_factory=ScheduleConfig)
+    training: FinetuneTrainingConfig = dataclasses.field(default_factory=FinetuneTrainingConfig)
+    data: LabelledDataConfig = dataclasses.field(default_factory=LabelledDataConfig)
+    logging: LoggingConfig = dataclasses.field(default_factory=LoggingConfig)
+
+
+def recipe_names() -> list[str]:
+    """The recipes that come with the package."""
+    folder = resources.files("electra") / "recipes"
+    return sorted(
+        f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml")
+    )
+
+
+def read_recipe(name: str) -> dict[str, Any]:
+    """The tables of a recipe: a name that comes with the package, or a path to a .toml file."""
+    if name.endswith(".toml"):
+        path = Path(name)
+        if not path.is_file():
+            raise ConfigError(f"recipe file {name} does not exist")
+        text = path.read_text(encoding="utf-8")
+    elif name in recipe_names():
+        text = (resources.files("electra") / "recipes" / f"{name}.toml").read_text("utf-8")
+    else:
+        raise ConfigError(
+            f'there is no recipe "{name}"; {did_you_mean(name, recipe_names())} '
+            "(or give the path of a .toml file)"
+        )
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"recipe {name} is not valid TOML: {error}") from None
+
+
+def resolve(cls: type[T], layers: Sequence[tuple[str, Values]]) -> T:
+    """Build a config from layers, the last one wins.
+
+    Args:
+        cls: `PretrainConfig` or another dataclass of sections.
+        layers: (origin, tables) pairs; the origin ("recipe tiny", "command line") is for messages.
+            Values from the command line are strings and are parsed by the type of their field.
+
+    A budget given in a later layer replaces whichever budget an earlier one had.
+
+    Raises:
+        ConfigError: unknown section or field, wrong type, value out of range.
+    """
+    sections = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    hints = typing.get_type_hints(cls)
+    merged: dict[str, dict[str, Any]] = {name: {} for name in sections}
+    for origin, tables in layers:
+        for name, table in tables.items():
+            if name not in sections:
+                raise ConfigError(
+                    f'{origin}: there is no section "{name}"; {did_you_mean(name, sections)}'
+                )
+            if not isinstance(table, Mapping):
+                raise ConfigError(f'{origin}: "{name}" is a section, not a single value')
+            if name == "training" and any(key in table for key in (*BUDGETS, "epochs")):
+                for key in (*BUDGETS, "epochs"):
+                    merged[name].pop(key, None)
+            merged[name] |= _checked_table(hints[name], name, table, origin)
+    return cls(**{name: hints[name](**merged[name]) for name in sections})
+
+
+def _checked_table(cls: type, name: str, table: Values, origin: str) -> dict[str, Any]:
+    hints = typing.get_type_hints(cls)
+    result = {}
+    for key, value in table.items():
+        key = key.replace("-", "_")
+        if key not in hints:
+            raise ConfigError(
+                f'{origin}: section "{name}" has no field "{key}"; {did_you_mean(key, hints)}'
+            )
+        result[key] = _coerce(value, hints[key], f"{origin}: {name}.{key}")
+    return result
+
+
+def _coerce(value: Any, kind: Any, where: str) -> Any:
+    """`value` as the type `kind`; strings (from flags) are parsed."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (types.UnionType, typing.Union):
+        if value is None or (isinstance(value, str) and value.lower() == "none"):
+            return None
+        return _coerce(value, next(a for a in arguments if a is not type(None)), where)
+    if origin is Literal:
+        if value in arguments:
+            return value
+        raise ConfigError(f"{where} is {value}; {did_you_mean(str(value), map(str, arguments))}")
+    if origin is tuple:
+        items = value.split(",") if isinstance(value, str) else value
+        if isinstance(items, list | tuple):
+            return tuple(_coerce(item, arguments[0], where) for item in items)
+    if kind is bool:
+        spelled = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+        if isinstance(value, bool):
+            return value
+        if isinstance(value, str) and value.lower() in spelled:
+            return spelled[value.lower()]
+    elif kind is str and isinstance(value, str | int):
+        return str(value)
+    elif kind in (int, float) and not isinstance(value, bool):
+        try:
+            number = float(value) if isinstance(value, str | int | float) else None
+        except ValueError:
+            number = None
+        if number is not None and math.isfinite(number):
+            if kind is float:
+                return number
+            if number == int(number):
+                return int(number)
+    wanted = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+    raise ConfigError(f"{where} is {value!r}; it must be {wanted.get(kind, str(kind))}")
+
+
+def nest(flat: Values) -> dict[str, dict[str, Any]]:
+    """`{"training.max-steps": "10"}` -> `{"training": {"max_steps": "10"}}` (flags to tables)."""
+    tables: dict[str, dict[str, Any]] = {}
+    for flag, value in flat.items():
+        name, dot, key = flag.partition(".")
+        if not dot:
+            raise ConfigError(f"there is no option --{flag}")
+        tables.setdefault(name.replace("-", "_"), {})[key.replace("-", "_")] = value
+    return tables
+
+
+def to_tables(config: Any) -> dict[str, dict[str, Any]]:
+    """The config as plain tables, without the fields that are none (TOML has no null)."""
+    return {
+        name: {key: value for key, value in table.items() if value is not None}
+        for name, table in dataclasses.asdict(config).items()
+    }
+
+
+def to_toml(config: Any) -> str:
+    """The resolved config as a recipe file that `resolve` reads back to an equal config."""
+    lines: list[str] = []
+    for name, table in to_tables(config).items():
+        lines.append(f"[{name}]")
+        lines += [f"{key} = {_toml_value(value)}" for key, value in table.items()]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, str | list | tuple | bool):
+        return json.dumps(value, ensure_ascii=False)
+    return repr(value)
+
+
+def option_rows(cls: type) -> list[tuple[str, str, str, str]]:
+    """(flag, type, default, help) of every field of every section, for `--help` and the docs."""
+    rows = []
+    for name, kind in typing.get_type_hints(cls).items():
+        hints = typing.get_type_hints(kind)
+        for field in dataclasses.fields(kind):
+            flag = f"--{name}.{field.name.replace('_', '-')}"
+            rows.append(
+                (flag, _type_name(hints[field.name]), str(field.default), field.metadata["help"])
+            )
+    return rows
+
+
+def _type_name(kind: Any) -> str:
+    arguments = [a for a in typing.get_args(kind) if a is not type(None)]
+    if typing.get_origin(kind) is Literal:
+        return "|".join(map(str, arguments))
+    if arguments:
+        return _type_name(arguments[0])
+    return str(kind.__name__)

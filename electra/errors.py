@@ -1,0 +1,68 @@
+"""The exceptions of the package: one small tree, each with the exit code of the command line.
+
+A message is one line for the person who reads it: what was given, what is allowed, how to mend it.
+Asserts are for programmers; every mistake a user can make raises one of these.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class ElectraError(Exception):
+    """Base of all errors raised on purpose. Exit code 1: the machine failed, not the user."""
+
+    exit_code = 1
+
+
+class UserError(ElectraError):
+    """Something the user can mend in the command or in the input. Exit code 2."""
+
+    exit_code = 2
+
+
+class ConfigError(UserError):
+    """A recipe or a flag holds an unknown key, a wrong type or a value that is not allowed."""
+
+
+class DataError(UserError):
+    """A data file is missing, empty, damaged, or lacks what was asked of it."""
+
+
+class OutputExistsError(UserError):
+    """The output folder already holds something that must not be lost."""
+
+
+class MissingExtraError(UserError):
+    """An optional package is not installed; the message holds the pip command."""
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        super().__init__(
+            f"{purpose} needs the package {package}, which is not installed: "
+            f'pip install "electra[{extra}]"'
+        )
+
+
+class CheckpointError(ElectraError):
+    """A checkpoint or a model folder is torn, altered, or does not fit what is being resumed."""
+
+
+class Interrupted(ElectraError):
+    """Training stopped by a signal after a checkpoint was written. Exit code 128 + signal."""
+
+    def __init__(self, signal_number: int, message: str) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal_number
+
+
+def did_you_mean(given: str, allowed: Iterable[str]) -> str:
+    """A clause naming what is allowed, the nearest name first.
+
+    Returns `did you mean "warmup_steps"?` where a name is near, else `allowed: a, b, c`.
+    """
+    names = list(allowed)
+    near = difflib.get_close_matches(given, names, n=1, cutoff=0.6)
+    if near:
+        return f'did you mean "{near[0]}"?'
+    return f"allowed: {', '.join(names)}" if names else "nothing is allowed here"
