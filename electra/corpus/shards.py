@@ -1,0 +1,200 @@
+"""The corpus folder on disk: token shards with document offsets, and a manifest.
+
+A shard is one file: the token ids (uint16 or uint32, little-endian), every document ended by
+[SEP], then int64 offsets of the documents' starts and of the end. Shards are read by positioned
+reads, not mapped: a mapped file that is cut kills the process, a short read is an error with a
+name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from electra.errors import DataError
+
+FORMAT = "electra-corpus"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class ShardInfo:
+    """One shard as the manifest has it."""
+
+    file: str
+    tokens: int
+    documents: int
+    sha256: str
+
+
+class ShardWriter:
+    """Writes the shards of one split."""
+
+    def __init__(
+        self, folder: Path, split: str, *, vocab_size: int, sep_id: int, max_tokens: int = 2**26
+    ) -> None:
+        self._folder, self._split, self._sep = folder, split, sep_id
+        self.dtype = "uint16" if vocab_size <= 2**16 else "uint32"
+        self._max_tokens = max_tokens
+        self._documents: list[NDArray[Any]] = []
+        self._held = 0
+        self.shards: list[ShardInfo] = []
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no document has been added."""
+        return not self.shards and not self._documents
+
+    def add(self, ids: Sequence[int]) -> None:
+        """Append a document; empty ones are left out."""
+        if not ids:
+            return
+        document = np.empty(len(ids) + 1, dtype=self.dtype)
+        document[:-1] = ids
+        document[-1] = self._sep
+        self._documents.append(document)
+        self._held += len(document)
+        if self._held >= self._max_tokens:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is held as a shard."""
+        if not self._documents:
+            return
+        offsets = np.zeros(len(self._documents) + 1, dtype="<i8")
+        np.cumsum([len(d) for d in self._documents], out=offsets[1:])
+        tokens = np.concatenate(self._documents).astype("<" + np.dtype(self.dtype).str[1:])
+        path = self._folder / f"{self._split}-{len(self.shards):05d}.bin"
+        digest = hashlib.sha256()
+        with path.open("wb") as file:
+            for array in (tokens, offsets):
+                data = array.tobytes()
+                digest.update(data)
+                file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        info = ShardInfo(path.name, len(tokens), len(self._documents), digest.hexdigest())
+        self.shards.append(info)
+        self._documents, self._held = [], 0
+
+
+class Split:
+    """One split of a corpus folder, open for reading."""
+
+    def __init__(self, folder: Path, name: str, dtype: str, shards: Sequence[ShardInfo]) -> None:
+        self.name = name
+        self._dtype = np.dtype("<" + np.dtype(dtype).str[1:])
+        self._paths = [folder / s.file for s in shards]
+        self.shards = list(shards)
+        self._files: list[int] = []
+        for path in self._paths:
+            try:
+                self._files.append(os.open(path, os.O_RDONLY))
+            except FileNotFoundError:
+                raise DataError(f"shard {path} is missing; run electra prepare again") from None
+        self.offsets = [self._read_offsets(i) for i in range(len(shards))]
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of the split, the [SEP] of each document counted."""
+        return sum(s.tokens for s in self.shards)
+
+    def tokens(self, shard: int, start: int, count: int) -> NDArray[Any]:
+        """`count` token ids of a shard from `start` on, shape (count,).
+
+        Raises:
+            DataError: the shard is shorter than the manifest says.
+        """
+        size = self._dtype.itemsize
+        return np.frombuffer(self._read(shard, start * size, count * size), dtype=self._dtype)
+
+    def _read_offsets(self, shard: int) -> NDArray[np.int64]:
+        info = self.shards[shard]
+        start = info.tokens * self._dtype.itemsize
+        data = self._read(shard, start, 8 * (info.documents + 1))
+        return np.frombuffer(data, dtype="<i8").astype(np.int64)
+
+    def _read(self, shard: int, start: int, size: int) -> bytes:
+        data = os.pread(self._files[shard], size, start)
+        if len(data) != size:
+            raise DataError(
+                f"shard {self._paths[shard]} is cut short: {size} bytes wanted at {start}, "
+                f"{len(data)} there; run electra prepare again"
+            )
+        return data
+
+    def close(self) -> None:
+        """Close the files."""
+        while self._files:
+            os.close(self._files.pop())
+
+    def __del__(self) -> None:
+        """Close the files with the object."""
+        self.close()
+
+
+class Corpus:
+    """A corpus folder: its manifest and its splits."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open the folder.
+
+        Raises:
+            DataError: it is not a corpus folder, or its manifest cannot be read.
+        """
+        self.folder = folder
+        path = folder / "manifest.json"
+        if not path.is_file():
+            raise DataError(
+                f"{folder} is not a prepared corpus (no manifest.json); make one with: "
+                f"electra prepare TEXT --output {folder}"
+            )
+        try:
+            self.manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise DataError(f"{path} is damaged: {error}") from None
+        if self.manifest.get("format") != FORMAT or self.manifest.get("version") != VERSION:
+            raise DataError(
+                f"{path} has format {self.manifest.get('format')} version "
+                f"{self.manifest.get('version')}; this electra reads {FORMAT} version {VERSION}"
+            )
+
+    def split(self, name: str) -> Split:
+        """`train` or `validation`."""
+        shards = [ShardInfo(**s) for s in self.manifest["splits"][name]["shards"]]
+        return Split(self.folder, name, self.manifest["dtype"], shards)
+
+
+def write_manifest(
+    folder: Path, *, splits: dict[str, ShardWriter], tokenizer_sha256: str, facts: dict[str, Any]
+) -> dict[str, Any]:
+    """Write `manifest.json`; returns it. The fingerprint covers shards and tokenizer."""
+    table = {
+        name: {
+            "documents": sum(s.documents for s in writer.shards),
+            "tokens": sum(s.tokens for s in writer.shards),
+            "shards": [asdict(s) for s in writer.shards],
+        }
+        for name, writer in splits.items()
+    }
+    content = json.dumps([table, tokenizer_sha256], sort_keys=True).encode()
+    manifest = {
+        "format": FORMAT,
+        "version": VERSION,
+        "fingerprint": hashlib.sha256(content).hexdigest(),
+        "tokenizer_sha256": tokenizer_sha256,
+        "dtype": next(iter(splits.values())).dtype,
+        "splits": table,
+        **facts,
+    }
+    text = json.dumps(manifest, indent=1, ensure_ascii=False)
+    (folder / "manifest.json").write_text(text, encoding="utf-8")
+    return manifest

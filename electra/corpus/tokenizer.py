@@ -1,0 +1,211 @@
+"""Tokenizers: trained here as WordPiece (Wu et al. 2016, as in BERT), or taken from elsewhere."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers.processors import TemplateProcessing
+
+from electra.errors import ConfigError, DataError, did_you_mean
+
+SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+_ROLES = {
+    "pad_token": ("[PAD]", "<pad>"),
+    "unk_token": ("[UNK]", "<unk>"),
+    "cls_token": ("[CLS]", "<s>"),
+    "sep_token": ("[SEP]", "</s>"),
+    "mask_token": ("[MASK]", "<mask>"),
+}
+
+
+@dataclass(frozen=True)
+class LanguageDefaults:
+    """What a language asks of a WordPiece tokenizer."""
+
+    lowercase: bool
+    strip_accents: bool
+    alphabet: int
+    """Most characters kept; the rest become [UNK]."""
+
+
+LANGUAGES = {
+    "en": LanguageDefaults(lowercase=True, strip_accents=True, alphabet=1000),
+    "zh": LanguageDefaults(lowercase=True, strip_accents=False, alphabet=8000),
+    "ja": LanguageDefaults(lowercase=True, strip_accents=False, alphabet=8000),
+    "ko": LanguageDefaults(lowercase=True, strip_accents=False, alphabet=4000),
+    # dotless i and umlauts carry meaning; German nouns are capitalised
+    "tr": LanguageDefaults(lowercase=False, strip_accents=False, alphabet=1000),
+    "ar": LanguageDefaults(lowercase=False, strip_accents=False, alphabet=1000),
+    "de": LanguageDefaults(lowercase=False, strip_accents=False, alphabet=1000),
+    "other": LanguageDefaults(lowercase=False, strip_accents=False, alphabet=6000),
+}
+
+
+def language_defaults(language: str) -> LanguageDefaults:
+    """Casing, accents and alphabet of a language; `other` for any that is not listed.
+
+    Raises:
+        ConfigError: the language is not listed.
+    """
+    if language not in LANGUAGES:
+        raise ConfigError(
+            f"--language is {language}; {did_you_mean(language, LANGUAGES)} "
+            f"(listed: {', '.join(LANGUAGES)})"
+        )
+    return LANGUAGES[language]
+
+
+def train_word_piece(
+    texts: Iterable[str],
+    *,
+    vocab_size: int,
+    lowercase: bool,
+    strip_accents: bool,
+    alphabet: int = 1000,
+) -> Tokenizer:
+    """Train a WordPiece vocabulary; Han characters are split, each a word of its own.
+
+    Raises:
+        DataError: there is no text.
+    """
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]", max_input_chars_per_word=100))
+    tokenizer.normalizer = normalizers.BertNormalizer(
+        clean_text=True,
+        handle_chinese_chars=True,
+        strip_accents=strip_accents,
+        lowercase=lowercase,
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece(prefix="##")
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=vocab_size,
+        special_tokens=list(SPECIAL_TOKENS),
+        limit_alphabet=alphabet,
+        continuing_subword_prefix="##",
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    if tokenizer.get_vocab_size() <= len(SPECIAL_TOKENS):
+        raise DataError("the corpus holds no text to train a tokenizer on")
+    return with_template(tokenizer)
+
+
+def with_template(tokenizer: Tokenizer) -> Tokenizer:
+    """`[CLS] A [SEP]` and `[CLS] A [SEP] B [SEP]`."""
+    special = special_tokens(tokenizer)
+    cls, sep = special["cls_token"], special["sep_token"]
+    tokenizer.post_processor = TemplateProcessing(
+        single=f"{cls} $A {sep}",
+        pair=f"{cls} $A {sep} $B:1 {sep}:1",
+        special_tokens=[
+            (cls, tokenizer.token_to_id(cls)),
+            (sep, tokenizer.token_to_id(sep)),
+        ],
+    )
+    return tokenizer
+
+
+def load_tokenizer(source: str | Path) -> Tokenizer:
+    """A fast tokenizer from a folder, a tokenizer.json, or a Hub id.
+
+    Raises:
+        DataError: there is none, or it lacks one of the five special tokens.
+    """
+    path = Path(source)
+    file = path / "tokenizer.json" if path.is_dir() else path
+    if file.is_file():
+        try:
+            tokenizer = Tokenizer.from_file(str(file))
+        except Exception as error:  # tokenizers raises bare Exception for a malformed file
+            raise DataError(f"{file} is not a tokenizer: {error}") from None
+    elif path.exists():
+        raise DataError(f"{path} holds no tokenizer.json (a fast tokenizer is wanted)")
+    else:
+        try:
+            tokenizer = Tokenizer.from_pretrained(str(source))
+        except Exception as error:  # likewise, for whatever the Hub answered
+            raise DataError(
+                f"--tokenizer {source} is neither a folder nor a tokenizer of the Hub: {error}"
+            ) from None
+    special_tokens(tokenizer)
+    return tokenizer
+
+
+def special_tokens(tokenizer: Tokenizer) -> dict[str, str]:
+    """`pad_token`, `unk_token`, `cls_token`, `sep_token`, `mask_token` -> the token.
+
+    Raises:
+        DataError: a role has no token; pretraining needs all five.
+    """
+    found = {}
+    for role, names in _ROLES.items():
+        token = next((n for n in names if tokenizer.token_to_id(n) is not None), None)
+        if token is None:
+            raise DataError(f"the tokenizer has no {role}; one of {', '.join(names)} is wanted")
+        found[role] = token
+    return found
+
+
+@dataclass(frozen=True)
+class SpecialIds:
+    """Ids of the special tokens."""
+
+    pad: int
+    unk: int
+    cls: int
+    sep: int
+    mask: int
+
+    @classmethod
+    def of(cls, tokenizer: Tokenizer) -> SpecialIds:
+        """Look them up in a tokenizer."""
+        ids = {
+            role.removesuffix("_token"): int(tokenizer.token_to_id(token) or 0)
+            for role, token in special_tokens(tokenizer).items()
+        }
+        return cls(**ids)
+
+    @property
+    def never_masked(self) -> tuple[int, ...]:
+        """[PAD], [CLS], [SEP] and [MASK]; [UNK] may be chosen, as in the reference."""
+        return (self.pad, self.cls, self.sep, self.mask)
+
+
+def tokenizer_hash(tokenizer: Tokenizer) -> str:
+    """SHA-256 of the tokenizer's JSON."""
+    return hashlib.sha256(tokenizer.to_str().encode("utf-8")).hexdigest()
+
+
+def save_tokenizer(
+    tokenizer: Tokenizer, folder: Path, *, max_length: int, token_types: bool
+) -> None:
+    """Write what `AutoTokenizer` opens, and `vocab.txt` for older tools.
+
+    Args:
+        tokenizer: the trained one.
+        folder: where the model lies.
+        max_length: becomes `model_max_length`.
+        token_types: whether the model reads `token_type_ids`.
+    """
+    from transformers import PreTrainedTokenizerFast
+
+    names = ["input_ids", *(["token_type_ids"] if token_types else []), "attention_mask"]
+    fast_class: Any = PreTrainedTokenizerFast
+    fast = fast_class(
+        tokenizer_object=tokenizer,
+        model_max_length=max_length,
+        model_input_names=names,
+        **special_tokens(tokenizer),
+    )
+    fast.save_pretrained(folder)
+    description = json.loads(tokenizer.to_str())
+    if description["model"].get("type") == "WordPiece":
+        vocabulary = sorted(tokenizer.get_vocab(with_added_tokens=True).items(), key=lambda i: i[1])
+        text = "".join(f"{token}\n" for token, _ in vocabulary)
+        (folder / "vocab.txt").write_text(text, encoding="utf-8")
