@@ -1,0 +1,206 @@
+"""Checkpoints that survive anything: written aside, synced, renamed, checksummed.
+
+A checkpoint is a folder `step-00001000/` of safetensors and JSON, never a pickle:
+`model.safetensors`, `optimizer.safetensors`, `random.safetensors`, `state.json`, and
+`checksums.json` (SHA-256 of the others), which is written last.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from electra.errors import CheckpointError
+from electra.training.schedule import TrainState
+
+_PREFIX = "step-"
+
+
+@dataclasses.dataclass(kw_only=True)
+class Loaded:
+    """What resuming found."""
+
+    state: TrainState
+    environment: dict[str, Any]
+    """What may change the bits: thread count, dtype, micro-batch (as saved)."""
+    skipped: list[str]
+    """One message for each torn checkpoint passed over."""
+
+
+class CheckpointStore:
+    """The folder `checkpoints/` of a run."""
+
+    def __init__(self, folder: Path, *, keep: int = 2) -> None:
+        self.folder = folder
+        self.keep = keep
+
+    def steps(self) -> list[int]:
+        """Steps of the checkpoints there, oldest first, whole or not."""
+        if not self.folder.is_dir():
+            return []
+        return sorted(
+            int(path.name[len(_PREFIX) :])
+            for path in self.folder.glob(_PREFIX + "*")
+            if path.name[len(_PREFIX) :].isdigit()
+        )
+
+    def path(self, step: int) -> Path:
+        """Where the checkpoint of a step lies."""
+        return self.folder / f"{_PREFIX}{step:08d}"
+
+    def save(
+        self,
+        *,
+        module: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        state: TrainState,
+        environment: dict[str, Any],
+    ) -> Path:
+        """Write the checkpoint of `state.step`, then delete the oldest beyond `keep`."""
+        final = self.path(state.step)
+        partial = self.folder / f".partial-{final.name}"
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        save_file(module_tensors(module), partial / "model.safetensors")
+        tensors, scalars = _optimizer_tensors(module, optimizer)
+        save_file(tensors, partial / "optimizer.safetensors")
+        save_file(_random_tensors(), partial / "random.safetensors")
+        record = {
+            "state": dataclasses.asdict(state),
+            "optimizer": scalars,
+            "environment": environment,
+        }
+        (partial / "state.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
+        sums = {path.name: _sha256(path) for path in sorted(partial.iterdir())}
+        (partial / "checksums.json").write_text(json.dumps(sums, indent=1), encoding="utf-8")
+        for path in partial.iterdir():
+            _sync(path)
+        _sync(partial)
+        shutil.rmtree(final, ignore_errors=True)
+        partial.rename(final)
+        _sync(self.folder)
+        for step in self.steps()[: -self.keep]:
+            shutil.rmtree(self.path(step), ignore_errors=True)
+        return final
+
+    def load_latest(self, *, module: nn.Module, optimizer: torch.optim.Optimizer) -> Loaded | None:
+        """Restore the newest whole checkpoint in place; None where there is none.
+
+        Torn ones are passed over and named in `skipped`.
+
+        Raises:
+            CheckpointError: a whole checkpoint does not fit the module (another recipe).
+        """
+        skipped = []
+        for step in reversed(self.steps()):
+            problem = torn(self.path(step))
+            if problem:
+                skipped.append(problem)
+                continue
+            record = _restore(self.path(step), module, optimizer)
+            return Loaded(
+                state=TrainState(**record["state"]),
+                environment=record["environment"],
+                skipped=skipped,
+            )
+        if skipped:
+            raise CheckpointError(f"no whole checkpoint in {self.folder}: " + "; ".join(skipped))
+        return None
+
+
+def torn(path: Path) -> str | None:
+    """What is wrong with a checkpoint folder, in one line; None where it is whole."""
+    try:
+        sums = json.loads((path / "checksums.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return f"{path} has no readable checksums.json"
+    for name, expected in sums.items():
+        file = path / name
+        if not file.is_file():
+            return f"{file} is missing"
+        if _sha256(file) != expected:
+            return f"{file} does not match its checksum"
+    return None
+
+
+def module_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """Parameters and persistent buffers by name, a tied one once, ready for safetensors."""
+    tensors: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in module.state_dict().items():
+        if tensor.data_ptr() not in seen or tensor.numel() == 0:
+            seen.add(tensor.data_ptr())
+            tensors[name] = tensor.detach().contiguous()
+    return tensors
+
+
+def _restore(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    try:
+        record: dict[str, Any] = json.loads((path / "state.json").read_text(encoding="utf-8"))
+        weights = load_file(path / "model.safetensors")
+        moments = load_file(path / "optimizer.safetensors")
+        random = load_file(path / "random.safetensors")
+    except (OSError, ValueError, SafetensorError) as error:
+        raise CheckpointError(f"checkpoint {path} cannot be read: {error}") from None
+    own = module_tensors(module)
+    if own.keys() != weights.keys() or any(own[k].shape != weights[k].shape for k in own):
+        raise CheckpointError(
+            f"checkpoint {path} holds another model than this recipe builds; resume with the "
+            "recipe of its run (config.toml) or choose another output folder"
+        )
+    with torch.no_grad():
+        for name, tensor in own.items():
+            tensor.copy_(weights[name])
+    parameters = dict(module.named_parameters())
+    optimizer.state.clear()
+    for key, tensor in moments.items():
+        name, _, slot = key.rpartition("/")
+        parameter = parameters[name]
+        # torch keeps the step counter of its fused optimizers beside the parameter
+        optimizer.state[parameter][slot] = tensor.to(parameter.device)
+    for group, lr in zip(optimizer.param_groups, record["optimizer"]["lr"], strict=True):
+        group["lr"] = lr
+    torch.set_rng_state(random["cpu"])
+    if "cuda" in random and torch.cuda.is_available():
+        torch.cuda.set_rng_state(random["cuda"])
+    return record
+
+
+def _optimizer_tensors(
+    module: nn.Module, optimizer: torch.optim.Optimizer
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    tensors = {}
+    for name, parameter in module.named_parameters():
+        for slot, value in optimizer.state.get(parameter, {}).items():
+            tensors[f"{name}/{slot}"] = torch.as_tensor(value).detach().contiguous()
+    return tensors, {"lr": [group["lr"] for group in optimizer.param_groups]}
+
+
+def _random_tensors() -> dict[str, Tensor]:
+    tensors = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        tensors["cuda"] = torch.cuda.get_rng_state()
+    return tensors
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

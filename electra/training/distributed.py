@@ -1,0 +1,93 @@
+"""Many processes as one: started by `torchrun`, silent otherwise.
+
+Gradients are summed, not averaged: every loss is already divided by the global number of targets.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among all."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes files and talks to the terminal."""
+        return self.rank == 0
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The elementwise sum over all processes, in place."""
+        if self.size > 1:
+            dist.all_reduce(values)
+        return values
+
+    def sum_gradients(self, parameters: Iterable[Tensor]) -> None:
+        """Sum the gradients over all processes, in one flat message for each dtype."""
+        if self.size == 1:
+            return
+        by_dtype: dict[torch.dtype, list[Tensor]] = {}
+        for parameter in parameters:
+            if parameter.grad is not None:
+                by_dtype.setdefault(parameter.grad.dtype, []).append(parameter.grad)
+        for gradients in by_dtype.values():
+            flat = torch.cat([g.reshape(-1) for g in gradients])
+            dist.all_reduce(flat)
+            start = 0
+            for g in gradients:
+                g.copy_(flat[start : start + g.numel()].view_as(g))
+                start += g.numel()
+
+    def agree(self, flag: bool) -> bool:
+        """Whether any process says yes, so that all stop at the same step."""
+        if self.size == 1:
+            return flag
+        votes = torch.tensor([int(flag)])
+        if dist.get_backend() == "nccl":
+            votes = votes.cuda()
+        dist.all_reduce(votes, op=dist.ReduceOp.MAX)
+        return bool(votes.item())
+
+    def wait(self) -> None:
+        """Until every process is here."""
+        if self.size > 1:
+            dist.barrier()
+
+    def same_seconds(self, seconds: float) -> float:
+        """The main process's clock, so that budgets of minutes agree."""
+        if self.size == 1:
+            return seconds
+        clock = torch.tensor([seconds], dtype=torch.float64)
+        if dist.get_backend() == "nccl":
+            clock = clock.cuda()
+        dist.broadcast(clock, src=0)
+        return float(clock.item())
+
+
+def join_world() -> World:
+    """Join the processes `torchrun` started; a world of one where it did not."""
+    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
+        return World()
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    if not dist.is_initialized():
+        if torch.cuda.is_available():
+            torch.cuda.set_device(local_rank)
+        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    return World(dist.get_rank(), dist.get_world_size(), local_rank)
+
+
+def leave_world(world: World) -> None:
+    """Close the group, so that the next run in this process starts afresh."""
+    if world.size > 1 and dist.is_initialized():
+        dist.destroy_process_group()

@@ -1,0 +1,293 @@
+"""The one loop: pretraining and every fine-tuning task go through `fit`.
+
+What is trained is an objective, the only seam: it turns a batch into one with targets (`prepare`)
+and that into losses (`forward`). Losses come back as sums; the loop divides each once, by the
+number of its targets over all micro-batches and ranks, so that neither changes an update. Batches
+are a pure function of the position in the stream, so that resuming replays nothing.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from electra.config import LoggingConfig, OptimizerConfig, ScheduleConfig, TrainingConfig
+from electra.errors import ElectraError, Interrupted
+from electra.training.checkpoint import CheckpointStore
+from electra.training.device import autocast
+from electra.training.distributed import World
+from electra.training.loggers import Logger
+from electra.training.meters import Meter
+from electra.training.optimizer import clip_gradients, set_learning_rate
+from electra.training.schedule import Budget, TrainState, lr_factor
+
+Batch = dict[str, Tensor]
+
+
+@dataclass
+class StepOutput:
+    """What one forward pass gives."""
+
+    losses: dict[str, Tensor]
+    """Each loss summed over its targets, unweighted."""
+    metrics: dict[str, tuple[Tensor, Tensor | float]] = field(default_factory=dict)
+    """Sums and the counts they are to be divided by, for the log alone."""
+
+
+class Objective(Protocol):
+    """What is trained. Implementations are `nn.Module`s."""
+
+    @property
+    def loss_weights(self) -> Mapping[str, float]:
+        """The total loss is the sum of these times the mean of each loss."""
+
+    def begin_step(self, progress: float) -> None:
+        """Called before each step with the used share of the budget (stages, ramps)."""
+
+    def prepare(self, batch: Batch, generator: torch.Generator) -> tuple[Batch, dict[str, Tensor]]:
+        """Targets for a batch, and how many there are for each loss; random only by `generator`."""
+
+    def forward(self, batch: Batch, generator: torch.Generator) -> StepOutput:
+        """Losses of a prepared batch; random by `generator` and torch's own (dropout)."""
+
+
+class BatchSource(Protocol):
+    """An endless stream of examples, each a pure function of its position."""
+
+    def batch(self, position: int, size: int) -> Batch:
+        """Examples `position` to `position + size` of the stream, first dimension `size`."""
+
+
+Evaluate = Callable[[], dict[str, float]]
+TIMES_A_RUN = 10
+"""Evaluations and checkpoints over a run where no number of steps is given."""
+
+
+def fit(
+    objective: Objective,
+    *,
+    optimizer: torch.optim.Optimizer,
+    source: BatchSource,
+    state: TrainState,
+    budget: Budget,
+    config: TrainingConfig,
+    optimizer_config: OptimizerConfig,
+    schedule: ScheduleConfig,
+    logging: LoggingConfig,
+    device: torch.device,
+    dtype: torch.dtype,
+    logger: Logger,
+    evaluate: Evaluate | None = None,
+    checkpoints: CheckpointStore | None = None,
+    world: World | None = None,
+) -> dict[str, float]:
+    """Train until the budget is used; return the last evaluation.
+
+    Raises:
+        Interrupted: SIGINT or SIGTERM came; a checkpoint of the last whole step is on disk.
+        ElectraError: a loss is not finite.
+    """
+    world = world or World()
+    assert isinstance(objective, nn.Module), "objectives are modules"
+    parameters: list[Tensor] = [p for p in objective.parameters() if p.requires_grad]
+    meter = Meter()
+    last_eval: dict[str, float] = {}
+    steps_progress: list[float] = []
+    logged_at = (state.tokens_seen, state.seconds)
+    eval_mark = save_mark = _mark(budget.progress(state))
+    saved_step = state.step if checkpoints is not None and checkpoints.steps() else -1
+    objective.train()
+    with _signals() as caught:
+        while True:
+            progress = budget.progress(state)
+            done = progress >= 1
+            stopped = world.agree(caught.number is not None)
+            mark = _mark(progress)
+
+            if evaluate is not None and state.step:
+                if done or _due(config.eval_steps, state.step, mark > eval_mark):
+                    objective.eval()
+                    last_eval = evaluate()
+                    objective.train()
+                    row = {f"eval_{name}": value for name, value in last_eval.items()}
+                    logger.log({"step": state.step, "tokens_seen": state.tokens_seen, **row})
+                    eval_mark = mark
+            if checkpoints is not None and state.step != saved_step:
+                if done or stopped or _due(config.save_steps, state.step, mark > save_mark):
+                    if state.step and world.is_main:
+                        checkpoints.save(
+                            module=objective,
+                            optimizer=optimizer,
+                            state=state,
+                            environment=bit_environment(config, dtype, world),
+                        )
+                    world.wait()
+                    saved_step, save_mark = state.step, mark
+            if stopped:
+                number = caught.number or int(signal.SIGTERM)
+                raise Interrupted(number, f"stopped at step {state.step}")
+            if done:
+                return last_eval
+
+            # ---- one step -------------------------------------------------------------------
+            started = time.perf_counter()
+            objective.begin_step(progress)
+            set_learning_rate(
+                optimizer,
+                optimizer_config.learning_rate
+                * lr_factor(
+                    schedule,
+                    step=state.step,
+                    progress=progress,
+                    total_steps=budget.total_steps(state),
+                ),
+            )
+            tokens = _accumulate(objective, source, state, config, device, dtype, meter, world)
+            world.sum_gradients(parameters)
+            norm = clip_gradients(parameters, optimizer_config.max_grad_norm)
+            if not torch.isfinite(norm):
+                raise ElectraError(
+                    f"the gradient of step {state.step + 1} is not finite (norm {norm.item()}); "
+                    "lower --optimizer.learning-rate or look at the data of this step"
+                )
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            state.step += 1
+            state.examples_seen += config.global_batch_size
+            state.tokens_seen += tokens
+            state.seconds = world.same_seconds(state.seconds + time.perf_counter() - started)
+            # ---------------------------------------------------------------------------------
+
+            meter.add("grad_norm", norm, 1)
+            if budget.minutes is not None:
+                steps_progress.append(progress)
+            ended = budget.progress(state) >= 1
+            if state.step % logging.log_steps == 0 or ended:
+                row = meter.read(world)
+                elapsed = max(state.seconds - logged_at[1], 1e-9)
+                speed = (state.tokens_seen - logged_at[0]) / elapsed
+                logged_at = (state.tokens_seen, state.seconds)
+                logger.log(
+                    {
+                        "step": state.step,
+                        "tokens_seen": state.tokens_seen,
+                        "seconds": round(state.seconds, 3),
+                        "lr": optimizer.param_groups[0]["lr"],
+                        **row,
+                        "tokens_per_second": round(speed, 1),
+                        **({"progress": steps_progress} if steps_progress else {}),
+                    }
+                )
+                steps_progress = []
+                shown = "  ".join(f"{n} {v:.3f}" for n, v in row.items() if n.endswith("loss"))
+                logger.show(budget.progress(state), f"{speed:,.0f} tok/s  {shown}")
+
+
+def _accumulate(
+    objective: Objective,
+    source: BatchSource,
+    state: TrainState,
+    config: TrainingConfig,
+    device: torch.device,
+    dtype: torch.dtype,
+    meter: Meter,
+    world: World,
+) -> int:
+    """Gradients of one step, over all micro-batches of this rank; the global number of tokens."""
+    share = config.global_batch_size // world.size
+    micro = min(config.micro_batch_size or share, share)
+    prepared = []
+    counts: dict[str, Tensor] = {}
+    tokens = torch.zeros((), dtype=torch.int64, device=device)
+    for first in range(0, share, micro):
+        position = state.examples_seen + world.rank * share + first
+        generator = example_generator(config.seed, position, device)
+        batch = source.batch(position, min(micro, share - first))
+        batch = {name: t.to(device, non_blocking=True) for name, t in batch.items()}
+        mask = batch.get("attention_mask")
+        tokens += batch["input_ids"].numel() if mask is None else mask.sum()
+        batch, found = objective.prepare(batch, generator)
+        for name, count in found.items():
+            counts[name] = counts.get(name, torch.zeros((), device=device)) + count
+        prepared.append((batch, generator))
+    names = sorted(counts)
+    totals = world.sum(torch.stack([*(counts[n].float() for n in names), tokens.float()]))
+    divisors = dict(zip(names, totals[:-1].clamp(min=1), strict=True))
+    for batch, generator in prepared:
+        with autocast(device, dtype):
+            output = objective.forward(batch, generator)
+        weights = objective.loss_weights
+        loss = sum(
+            (weights[n] * output.losses[n] / divisors[n] for n in output.losses),
+            start=torch.zeros((), device=device),
+        )
+        loss.backward()
+        # the share of each rank and micro-batch adds up to the loss of the step
+        meter.add("loss", loss.detach(), 1 / (len(prepared) * world.size))
+        for name, summed in output.losses.items():
+            meter.add(name, summed.detach() / divisors[name], 1 / (len(prepared) * world.size))
+        for name, (metric, over) in output.metrics.items():
+            meter.add(name, metric, over)
+    return int(totals[-1].item())
+
+
+def example_generator(seed: int, position: int, device: torch.device) -> torch.Generator:
+    """Random numbers for the examples from `position` on: a function of (seed, position) alone."""
+    generator = torch.Generator(device=device)
+    mixed = (seed * 0x9E3779B97F4A7C15 + position * 0xBF58476D1CE4E5B9) & (2**63 - 1)
+    generator.manual_seed(mixed)
+    return generator
+
+
+def bit_environment(config: TrainingConfig, dtype: torch.dtype, world: World) -> dict[str, Any]:
+    """What must stay the same for a resumed run to repeat the very bits."""
+    return {
+        "threads": torch.get_num_threads(),
+        "dtype": str(dtype).removeprefix("torch."),
+        "micro_batch_size": config.micro_batch_size or config.global_batch_size // world.size,
+        "world_size": world.size,
+    }
+
+
+def _mark(progress: float) -> int:
+    return int(progress * TIMES_A_RUN + 1e-9)
+
+
+def _due(steps: int | None, step: int, passed_mark: bool) -> bool:
+    return passed_mark if steps is None else step % steps == 0
+
+
+@dataclass
+class _Caught:
+    number: int | None = None
+
+
+@contextmanager
+def _signals() -> Iterator[_Caught]:
+    """Note SIGINT and SIGTERM instead of dying; a second one takes the usual way."""
+    caught = _Caught()
+    numbers = (signal.SIGINT, signal.SIGTERM)
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        caught.number = number
+        for other in numbers:
+            signal.signal(other, before[other])
+
+    try:
+        before = {number: signal.signal(number, note) for number in numbers}
+    except ValueError:  # not in the main thread: signals are somebody else's
+        yield caught
+        return
+    try:
+        yield caught
+    finally:
+        for number in numbers:
+            signal.signal(number, before[number])

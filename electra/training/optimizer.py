@@ -1,0 +1,138 @@
+"""AdamW over parameter groups: no decay on biases and norms, layer-wise learning rates.
+
+`Adam` without bias correction is the optimizer of the reference code (google-research/electra,
+model/optimization.py, AdamWeightDecayOptimizer): with m and v started at zero the first update is
+about 3.16 lr in the direction of the gradient's sign, not lr.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from electra.config import OptimizerConfig
+
+_LAYER = re.compile(r"\.layers?\.(\d+)\.")
+
+
+def parameter_groups(
+    named_parameters: Iterable[tuple[str, nn.Parameter]],
+    *,
+    weight_decay: float,
+    layerwise_lr_decay: float = 1.0,
+    num_layers: int = 0,
+) -> list[dict[str, Any]]:
+    """Groups with `params`, `names`, `weight_decay` and `lr_scale`.
+
+    Args:
+        named_parameters: unique parameters; tied ones once.
+        weight_decay: for every matrix, embeddings included; vectors (biases, norms) get 0.
+        layerwise_lr_decay: a layer's rate over that of the next one up, as the paper describes it
+            (appendix B): heads 1, top layer decay, ..., embeddings decay ** (num_layers + 1).
+        num_layers: layers of the encoder; needed where the decay is not 1.
+    """
+    groups: dict[tuple[float, float], dict[str, Any]] = {}
+    for name, parameter in named_parameters:
+        if not parameter.requires_grad:
+            continue
+        decay = weight_decay if parameter.ndim >= 2 else 0.0
+        depth = _depth(name, num_layers)
+        scale = layerwise_lr_decay ** (num_layers + 1 - depth)
+        group = groups.setdefault(
+            (decay, scale), {"params": [], "names": [], "weight_decay": decay, "lr_scale": scale}
+        )
+        group["params"].append(parameter)
+        group["names"].append(name)
+    return list(groups.values())
+
+
+def _depth(name: str, num_layers: int) -> int:
+    """0 for embeddings, l + 1 for layer l, num_layers + 1 for everything above."""
+    found = _LAYER.search(name)
+    if found:
+        return int(found.group(1)) + 1
+    return 0 if ".embeddings" in name else num_layers + 1
+
+
+def build_optimizer(
+    module: nn.Module, config: OptimizerConfig, *, num_layers: int = 0
+) -> torch.optim.Optimizer:
+    """The optimizer a config asks for, over the module's trainable parameters."""
+    groups = parameter_groups(
+        module.named_parameters(),
+        weight_decay=config.weight_decay,
+        layerwise_lr_decay=config.layerwise_lr_decay,
+        num_layers=num_layers,
+    )
+    betas = (config.adam_beta1, config.adam_beta2)
+    if config.bias_correction:
+        return torch.optim.AdamW(
+            groups, lr=config.learning_rate, betas=betas, eps=config.adam_epsilon, fused=True
+        )
+    return AdamWithoutBiasCorrection(
+        groups, lr=config.learning_rate, betas=betas, eps=config.adam_epsilon
+    )
+
+
+class AdamWithoutBiasCorrection(torch.optim.Optimizer):
+    """p -= lr * (m / (sqrt(v) + eps) + weight_decay * p), m and v not corrected."""
+
+    def __init__(
+        self,
+        groups: list[dict[str, Any]],
+        *,
+        lr: float,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-6,
+    ) -> None:
+        super().__init__(groups, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": 0.0})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """One update of every parameter that has a gradient."""
+        assert closure is None, "closures are not supported"
+        for group in self.param_groups:
+            parameters = [p for p in group["params"] if p.grad is not None]
+            if not parameters:
+                continue
+            gradients = [p.grad for p in parameters]
+            for p in parameters:
+                if not self.state[p]:
+                    self.state[p] = {
+                        "exp_avg": torch.zeros_like(p),
+                        "exp_avg_sq": torch.zeros_like(p),
+                    }
+            first = [self.state[p]["exp_avg"] for p in parameters]
+            second = [self.state[p]["exp_avg_sq"] for p in parameters]
+            beta1, beta2 = group["betas"]
+            torch._foreach_lerp_(first, gradients, 1 - beta1)
+            torch._foreach_mul_(second, beta2)
+            torch._foreach_addcmul_(second, gradients, gradients, 1 - beta2)
+            denominators = torch._foreach_sqrt(second)
+            torch._foreach_add_(denominators, group["eps"])
+            if group["weight_decay"]:
+                torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+            torch._foreach_addcdiv_(parameters, first, denominators, -group["lr"])
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
+    """Give every group `learning_rate` times its `lr_scale`."""
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate * group["lr_scale"]
+
+
+def clip_gradients(parameters: list[Tensor], max_norm: float) -> Tensor:
+    """Scale the gradients to a global norm of at most `max_norm` (0: leave); return the norm.
+
+    As in the reference (tf.clip_by_global_norm) the scale is max_norm / max(norm, max_norm), with
+    nothing added to the norm.
+    """
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    norm = nn.utils.get_total_norm(gradients)
+    if max_norm > 0:
+        torch._foreach_mul_(gradients, max_norm / norm.clamp(min=max_norm))
+    return norm

@@ -1,0 +1,185 @@
+"""The output folder of a run: refused, continued, found finished, or moved aside.
+
+    run = open_run(output, resume="auto", overwrite=False, world=world)
+    for line in run.notes:
+        console.print(line)
+    if run.status == "finished":
+        return run.report()
+    store = CheckpointStore(run.checkpoints)    # holds something whole iff status is "continued"
+    ...
+    run.finish({"metrics": ...})                # writes report.json, the mark of a finished run
+
+`report.json` is written last and whole, so that its presence says that the run is finished.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from electra.errors import ConfigError, DataError, ElectraError, OutputExistsError
+from electra.training.checkpoint import CheckpointStore, torn
+from electra.training.distributed import World
+
+Status = Literal["fresh", "continued", "finished"]
+_STATUSES: tuple[Status, ...] = ("fresh", "continued", "finished")
+_REPORT = "report.json"
+_OF_A_RUN = ("config.toml", "metrics.jsonl", "checkpoints", _REPORT)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """What `open_run` found or made."""
+
+    path: Path
+    status: Status
+    notes: tuple[str, ...] = ()
+    """Lines for the person at the terminal."""
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder for a `CheckpointStore`."""
+        return self.path / "checkpoints"
+
+    def report(self) -> dict[str, Any]:
+        """What a finished run wrote last.
+
+        Raises:
+            DataError: report.json cannot be read.
+        """
+        try:
+            report = json.loads((self.path / _REPORT).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise DataError(f"{self.path / _REPORT} cannot be read: {error}") from None
+        assert isinstance(report, dict), "a report is a JSON object"
+        return report
+
+    def finish(self, report: dict[str, Any]) -> None:
+        """Write report.json, whole or not at all; the run is finished. For the main process."""
+        write_text(self.path / _REPORT, json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+
+
+def open_run(
+    output: str | Path,
+    *,
+    resume: str = "never",
+    overwrite: bool = False,
+    world: World | None = None,
+) -> RunFolder:
+    """The folder to write a run to, made if it is not there.
+
+    Args:
+        output: the folder.
+        resume: `never` refuses a folder that holds anything; `auto` continues from the newest
+            whole checkpoint, starts afresh where there is none, and reports a finished run; a path
+            is `auto` for that folder, which must be the output and hold a run.
+        overwrite: move what is there to NAME.old-1 (the next free number) and start afresh.
+        world: the main process does the work, the others follow.
+
+    Raises:
+        OutputExistsError: the folder holds something and neither `resume` nor `overwrite` is given.
+        ConfigError: `resume` and `overwrite` contradict each other, or `resume` names another
+            folder.
+        DataError: the folder named by `resume` holds no run.
+    """
+    world = world or World()
+    path = Path(output)
+    found: RunFolder | None = None
+    failure: ElectraError | None = None
+    if world.is_main:
+        try:
+            found = _open(path, resume, overwrite)
+        except ElectraError as error:
+            failure = error
+    # every process must leave by the same door, or the others wait for ever
+    code = -1 if found is None else _STATUSES.index(found.status)
+    code = round(world.same_seconds(float(code)))
+    if failure is not None:
+        raise failure
+    if code < 0:
+        raise OutputExistsError(f"{path} was refused by the main process")
+    return found or RunFolder(path, _STATUSES[code])
+
+
+def _open(path: Path, resume: str, overwrite: bool) -> RunFolder:
+    if resume not in ("never", "auto"):
+        if Path(resume).resolve() != path.resolve():
+            raise ConfigError(
+                f"--resume {resume} is another folder than --output {path}; "
+                "allowed: never, auto, or the output folder itself"
+            )
+        if not _is_run(path):
+            raise DataError(f"--resume {resume}: there is no run in that folder")
+    if overwrite and resume != "never":
+        raise ConfigError(f"--overwrite and --resume {resume} contradict each other; give one")
+    if path.exists() and not path.is_dir():
+        raise OutputExistsError(f"{path} is a file; --output wants a folder")
+    notes: list[str] = []
+    empty = not path.exists() or not any(path.iterdir())
+    if not empty and overwrite:
+        notes.append(f"moved what was in {path} to {move_aside(path)}")
+        empty = True
+    if empty:
+        path.mkdir(parents=True, exist_ok=True)
+        return RunFolder(path, "fresh", tuple(notes))
+    if resume == "never":
+        what = "a run" if _is_run(path) else "files"
+        mend = "--resume auto continues it, " if _is_run(path) else ""
+        raise OutputExistsError(
+            f"{path} already holds {what}: {mend}--overwrite moves it to "
+            f"{_next_free(path).name} and starts afresh"
+        )
+    if not _is_run(path):
+        raise OutputExistsError(
+            f"{path} holds files but no run that could be resumed; choose another --output, or "
+            f"give --overwrite to move it to {_next_free(path).name}"
+        )
+    return _resume(path)
+
+
+def _resume(path: Path) -> RunFolder:
+    if (path / _REPORT).is_file():
+        note = f"the run in {path} is finished: nothing to do (--overwrite starts afresh)"
+        return RunFolder(path, "finished", (note,))
+    store = CheckpointStore(path / "checkpoints")
+    notes = []
+    for step in reversed(store.steps()):
+        problem = torn(store.path(step))
+        if problem is None:
+            notes.append(f"continuing the run in {path} from step {step:,}")
+            return RunFolder(path, "continued", tuple(notes))
+        notes.append(f"passing over a torn checkpoint: {problem}")
+    if store.steps():
+        notes.append(f"moved the torn checkpoints to {move_aside(path / 'checkpoints')}")
+    notes.append(f"no whole checkpoint in {path}: starting afresh")
+    return RunFolder(path, "fresh", tuple(notes))
+
+
+def _is_run(path: Path) -> bool:
+    return any((path / name).exists() for name in _OF_A_RUN)
+
+
+def _next_free(path: Path) -> Path:
+    number = 1
+    while (aside := path.with_name(f"{path.name}.old-{number}")).exists():
+        number += 1
+    return aside
+
+
+def move_aside(path: Path) -> Path:
+    """Rename to NAME.old-1, or the next number that is free; return the new path."""
+    path = path.resolve()  # "." and ".." have no name to extend
+    return path.rename(_next_free(path))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file that is there whole or not at all, even if power fails."""
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)

@@ -1,0 +1,120 @@
+"""Learning-rate factors and budgets: pure functions of how far training has come.
+
+`progress` is the used share of the budget, from 0 to 1, whatever the budget counts.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from electra.config import ScheduleConfig, TrainingConfig
+from electra.errors import ConfigError
+
+
+@dataclass(kw_only=True)
+class TrainState:
+    """Where training stands; saved in every checkpoint."""
+
+    step: int = 0
+    """Optimizer updates done."""
+    examples_seen: int = 0
+    """Position in the stream of examples, over all ranks."""
+    tokens_seen: int = 0
+    """Tokens read, padding not counted, over all ranks."""
+    seconds: float = 0.0
+    """Monotonic training time; evaluation and saving left out."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long to train: exactly one of steps, tokens, minutes; or a replayed run."""
+
+    max_steps: int | None = None
+    max_tokens: int | None = None
+    minutes: float | None = None
+    replayed: tuple[float, ...] | None = None
+    """Progress at each step of an earlier run with a budget of minutes."""
+
+    @classmethod
+    def of(cls, training: TrainingConfig, replay: str | None = None) -> Budget:
+        """The budget a config asks for.
+
+        Raises:
+            ConfigError: the file to replay is missing or holds no progress.
+        """
+        if replay is not None:
+            return cls(replayed=_read_progress(Path(replay)))
+        return cls(training.max_steps, training.max_tokens, training.minutes)
+
+    def progress(self, state: TrainState) -> float:
+        """The used share of the budget, 0 to 1; training ends when it is 1."""
+        if self.replayed is not None:
+            return self.replayed[state.step] if state.step < len(self.replayed) else 1.0
+        if self.max_steps is not None:
+            used = state.step / self.max_steps
+        elif self.max_tokens is not None:
+            used = state.tokens_seen / self.max_tokens
+        else:
+            assert self.minutes is not None, "a budget holds one of three"
+            used = state.seconds / (60 * self.minutes)
+        return min(1.0, used)
+
+    def total_steps(self, state: TrainState) -> float:
+        """Steps of the whole run: exact for a budget of steps, else judged by those done."""
+        if self.max_steps is not None:
+            return self.max_steps
+        if self.replayed is not None:
+            return len(self.replayed)
+        return state.step / max(self.progress(state), 1e-9)
+
+
+def _read_progress(path: Path) -> tuple[float, ...]:
+    if not path.is_file():
+        raise ConfigError(f"--schedule.replay {path} does not exist; give a run's metrics.jsonl")
+    progress: list[float] = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        progress += json.loads(line).get("progress", [])
+    if not progress:
+        raise ConfigError(
+            f"--schedule.replay {path} holds no progress; only runs with --training.minutes need it"
+        )
+    return tuple(progress)
+
+
+def lr_factor(config: ScheduleConfig, *, step: int, progress: float, total_steps: float) -> float:
+    """Learning rate of the next update over the peak rate.
+
+    Args:
+        config: the schedule.
+        step: updates done so far, so 0 for the first.
+        progress: used share of the budget.
+        total_steps: steps of the whole run, needed by `overlap` alone.
+
+    With `overlap` (google-research/electra, model/optimization.py) the factor is
+    `(1 - s / total_steps) * min(1, s / warmup_steps)` with s = step + first_update: the peak is
+    never reached. Otherwise warmup rises first and decay begins where it, or `decay_start`, ends;
+    the first update already uses 1 / warmup_steps.
+    """
+    if config.overlap:
+        s = step + config.first_update
+        warmup_steps = config.warmup_steps or (config.warmup_ratio or 0.0) * total_steps
+        warm = min(1.0, s / warmup_steps) if warmup_steps else 1.0
+        return max(0.0, 1 - s / total_steps) * warm
+    warm = 1.0
+    if config.warmup_steps is not None:
+        warm = min(1.0, (step + 1) / max(1, config.warmup_steps))
+    elif config.warmup_ratio:
+        # progress is 0 at the first update: half a step's worth keeps its rate above zero
+        warm = min(1.0, (progress + 0.5 / max(total_steps, 1.0)) / config.warmup_ratio)
+    start = max(config.decay_start, config.warmup_ratio or 0.0)
+    if config.warmup_steps is not None and math.isfinite(total_steps) and total_steps > 0:
+        start = max(start, min(0.99, config.warmup_steps / total_steps))
+    if config.decay == "constant" or progress <= start:
+        return warm
+    fallen = (progress - start) / (1 - start)
+    return warm * (
+        1 - fallen if config.decay == "linear" else 0.5 * (1 + math.cos(math.pi * fallen))
+    )
