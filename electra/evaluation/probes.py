@@ -1,0 +1,57 @@
+"""How far pretraining is, on held-out text: fixed rows, fixed masks, fixed noise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from electra.evaluation.metrics import auc
+from electra.objectives.probe_output import ProbeOutput
+from electra.training.loop import Batch, example_generator
+
+
+class Probed(Protocol):
+    """An objective that can be probed."""
+
+    def probe(self, batch: Batch, generator: torch.Generator) -> ProbeOutput:
+        """Sums and scores of one batch."""
+
+
+def probe(objective: Probed, batches: Iterable[Batch], device: torch.device) -> dict[str, float]:
+    """Means over the batches; with a discriminator its AUC, precision, recall and accuracy.
+
+    `majority` is the accuracy of calling every token original: a discriminator must be read
+    against it. Precision and recall are those of `replaced` at probability 0.5.
+    """
+    sums: dict[str, list[Tensor | float]] = {}
+    scores: list[Tensor] = []
+    truth: list[Tensor] = []
+    for number, batch in enumerate(batches):
+        moved = {name: tensor.to(device) for name, tensor in batch.items()}
+        output = objective.probe(moved, example_generator(0, number, device))
+        for name, (total, count) in output.means.items():
+            pair = sums.setdefault(name, [0.0, 0.0])
+            pair[0] += total
+            pair[1] += count
+        if output.replaced_scores is not None and output.is_replaced is not None:
+            scores.append(output.replaced_scores.cpu())
+            truth.append(output.is_replaced.cpu())
+    result = {name: float(total) / max(float(count), 1.0) for name, (total, count) in sums.items()}
+    if scores:
+        result |= _discriminator_metrics(torch.cat(scores), torch.cat(truth))
+    return result
+
+
+def _discriminator_metrics(scores: Tensor, truth: Tensor) -> dict[str, float]:
+    said = scores > 0
+    hits = float((said & truth).sum())
+    return {
+        "discriminator_auc": auc(truth.tolist(), scores.tolist()) or 0.5,
+        "discriminator_precision": hits / max(float(said.sum()), 1.0),
+        "discriminator_recall": hits / max(float(truth.sum()), 1.0),
+        "discriminator_accuracy": float((said == truth).float().mean()),
+        "majority": float((~truth).float().mean()),
+    }

@@ -1,0 +1,86 @@
+"""The classic family: ELECTRA's network as published, `Electra*` of transformers.
+
+B sequences, L tokens, N rows of any kind, H hidden size, E embedding size, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import ElectraConfig, ElectraForMaskedLM, ElectraForPreTraining
+
+from electra.config import ModelConfig
+from electra.corpus.tokenizer import SpecialIds
+
+HEAD_SIZE = 64
+"""Width of a generator's attention heads (google-research/electra, get_generator_config)."""
+uses_token_types = True
+
+
+def encoder_config(config: ModelConfig, *, vocab_size: int, special: SpecialIds) -> ElectraConfig:
+    """The discriminator's configuration."""
+    return ElectraConfig(
+        vocab_size=vocab_size,
+        embedding_size=config.embedding_size or config.hidden_size,
+        hidden_size=config.hidden_size,
+        num_hidden_layers=config.num_hidden_layers,
+        num_attention_heads=config.num_attention_heads,
+        intermediate_size=config.intermediate_size,
+        hidden_dropout_prob=config.hidden_dropout_prob,
+        attention_probs_dropout_prob=config.attention_probs_dropout_prob,
+        max_position_embeddings=config.max_position_embeddings,
+        pad_token_id=special.pad,
+        bos_token_id=special.cls,
+        eos_token_id=special.sep,
+    )
+
+
+def generator_config(config: ModelConfig, encoder: ElectraConfig) -> ElectraConfig:
+    """The generator's: width times `generator_size`, heads of 64, 4 times as wide inside.
+
+    The embedding size stays the discriminator's, because the tables are shared.
+    """
+    hidden = round(encoder.hidden_size * config.generator_size)
+    heads = max(1, hidden // HEAD_SIZE) if hidden != encoder.hidden_size else None
+    changes = {
+        "hidden_size": hidden,
+        "num_attention_heads": heads or encoder.num_attention_heads,
+        "intermediate_size": 4 * hidden if heads else encoder.intermediate_size,
+        "num_hidden_layers": config.generator_layers or encoder.num_hidden_layers,
+    }
+    return ElectraConfig(**(encoder.to_dict() | changes))
+
+
+def build_discriminator(config: ElectraConfig, model: ModelConfig) -> ElectraForPreTraining:
+    """The encoder with its head for replaced token detection."""
+    return ElectraForPreTraining(config)
+
+
+def build_masked_lm(config: ElectraConfig, model: ModelConfig) -> ElectraForMaskedLM:
+    """An encoder with a head for masked language modelling."""
+    return ElectraForMaskedLM(config)
+
+
+def hidden_states(encoder: nn.Module, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
+    """The encoder's output, (B, L) -> (B, L, H)."""
+    output: Tensor = encoder(input_ids, attention_mask=attention_mask).last_hidden_state
+    return output
+
+
+def masked_lm_logits(masked_lm: Any, hidden: Tensor) -> Tensor:
+    """Vocabulary logits, (N, H) -> (N, V)."""
+    logits: Tensor = masked_lm.generator_lm_head(masked_lm.generator_predictions(hidden))
+    return logits
+
+
+def replaced_logits(discriminator: Any, hidden: Tensor) -> Tensor:
+    """Logit of being replaced, (B, L, H) -> (B, L)."""
+    logits: Tensor = discriminator.discriminator_predictions(hidden)
+    return logits
+
+
+def save_discriminator(discriminator: Any, folder: Path) -> None:
+    """Write the folder that `AutoModelForPreTraining` opens."""
+    discriminator.save_pretrained(folder)

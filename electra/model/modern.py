@@ -1,0 +1,149 @@
+"""The modern family: ModernBERT's network (Warner et al. 2024), `ModernBert*` of transformers.
+
+Pre-norm, rotary positions, GeGLU, no biases. B sequences, L tokens, N rows of any kind, H hidden
+size, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import (
+    ModernBertConfig,
+    ModernBertForMaskedLM,
+    ModernBertForTokenClassification,
+)
+
+from electra.config import ModelConfig
+from electra.corpus.tokenizer import SpecialIds
+
+FULL_ATTENTION_UP_TO = 512
+"""Sliding windows of 128 pay at lengths beyond (ModernBERT, section 2.1.2)."""
+ROPE_THETA = 10_000.0
+uses_token_types = False
+
+
+def encoder_config(
+    config: ModelConfig, *, vocab_size: int, special: SpecialIds
+) -> ModernBertConfig:
+    """The discriminator's configuration; every special id is set, the defaults are another's."""
+    short = config.max_position_embeddings <= FULL_ATTENTION_UP_TO
+    rope = {"rope_type": "default", "rope_theta": ROPE_THETA}
+    return ModernBertConfig(
+        vocab_size=vocab_size,
+        hidden_size=config.hidden_size,
+        num_hidden_layers=config.num_hidden_layers,
+        num_attention_heads=config.num_attention_heads,
+        intermediate_size=config.intermediate_size,
+        max_position_embeddings=config.max_position_embeddings,
+        layer_types=["full_attention"] * config.num_hidden_layers if short else None,
+        rope_parameters={
+            "full_attention": dict(rope) if short else {**rope, "rope_theta": 160_000.0},
+            "sliding_attention": dict(rope),
+        },
+        embedding_dropout=config.hidden_dropout_prob,
+        mlp_dropout=config.hidden_dropout_prob,
+        attention_dropout=config.attention_probs_dropout_prob,
+        pad_token_id=special.pad,
+        bos_token_id=special.cls,
+        eos_token_id=special.sep,
+        cls_token_id=special.cls,
+        sep_token_id=special.sep,
+        classifier_pooling="mean",
+    )
+
+
+def _table(config: Any) -> dict[str, Any]:
+    table: dict[str, Any] = config.to_dict()
+    return table
+
+
+def generator_config(config: ModelConfig, encoder: ModernBertConfig) -> ModernBertConfig:
+    """The generator's: the same width and fewer layers.
+
+    Narrow layers waste the machine (the tables are shared without a projection, too).
+    """
+    layers = config.generator_layers or encoder.num_hidden_layers
+    table = _table(encoder)
+    table["layer_types"] = table["layer_types"][:layers]
+    table["num_hidden_layers"] = layers
+    return ModernBertConfig(**table)
+
+
+def build_discriminator(
+    config: ModernBertConfig, model: ModelConfig
+) -> ModernBertForTokenClassification:
+    """The encoder with a head of one output row: the logit of being replaced."""
+    one_label = ModernBertConfig(
+        **(_table(config) | {"id2label": {0: "replaced"}, "label2id": None})
+    )
+    discriminator = ModernBertForTokenClassification(one_label)
+    _zero_outputs(discriminator, model)
+    return discriminator
+
+
+def build_masked_lm(config: ModernBertConfig, model: ModelConfig) -> ModernBertForMaskedLM:
+    """An encoder with a head for masked language modelling."""
+    masked_lm = ModernBertForMaskedLM(config)
+    _zero_outputs(masked_lm, model)
+    return masked_lm
+
+
+@torch.no_grad()
+def _zero_outputs(network: Any, model: ModelConfig) -> None:
+    """Start every residual branch at zero, so that a new network is its embeddings."""
+    if model.zero_init_outputs:
+        for layer in network.model.layers:
+            layer.attn.Wo.weight.zero_()
+            layer.mlp.Wo.weight.zero_()
+
+
+def hidden_states(encoder: Any, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
+    """The encoder's output, (B, L) -> (B, L, H).
+
+    Where all layers see everything the mask is handed over ready-made: the model would build one
+    for sliding windows too at every call.
+    """
+    mask: Any = attention_mask
+    if set(encoder.config.layer_types) == {"full_attention"}:
+        wide = None if attention_mask is None else attention_mask[:, None, None, :].bool()
+        if wide is not None:
+            wide = wide.expand(-1, 1, input_ids.shape[1], -1)  # (B, 1, L, L)
+        mask = {"full_attention": wide}
+    output: Tensor = encoder(input_ids, attention_mask=mask).last_hidden_state
+    return output
+
+
+def masked_lm_logits(masked_lm: Any, hidden: Tensor) -> Tensor:
+    """Vocabulary logits, (N, H) -> (N, V)."""
+    logits: Tensor = masked_lm.decoder(masked_lm.head(hidden))
+    return logits
+
+
+def replaced_logits(discriminator: Any, hidden: Tensor) -> Tensor:
+    """Logit of being replaced, (B, L, H) -> (B, L)."""
+    logits: Tensor = discriminator.classifier(discriminator.head(hidden)).squeeze(-1)
+    return logits
+
+
+def save_discriminator(discriminator: Any, folder: Path) -> None:
+    """Write the folder that `AutoModelForTokenClassification` opens, labels original and replaced.
+
+    The row of `original` is zero, so that the softmax over both equals the sigmoid of the trained
+    logit.
+    """
+    labels = {0: "original", 1: "replaced"}
+    table = _table(discriminator.config) | {
+        "id2label": labels,
+        "label2id": {label: i for i, label in labels.items()},
+    }
+    two_labels = ModernBertForTokenClassification(ModernBertConfig(**table))
+    state = discriminator.state_dict()
+    for name in ("classifier.weight", "classifier.bias"):
+        row = state[name]  # (1, H) or (1,)
+        state[name] = torch.cat([torch.zeros_like(row), row])
+    two_labels.load_state_dict(state)
+    two_labels.to(next(discriminator.parameters()).dtype).save_pretrained(folder)

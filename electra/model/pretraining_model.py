@@ -1,0 +1,157 @@
+"""Generator, discriminator and encoder of a pretraining run, for either family.
+
+All heads stand on networks of transformers. The encoder is the discriminator's body; a masked-LM
+head may stand on the same body (masked LM as such, or as a warm start). The generator is a masked
+LM of its own that shares the discriminator's embeddings: word, position and type tables and their
+LayerNorm, one tensor each (paper, section 3.2; google-research/electra, run_pretraining.py).
+
+B sequences, L tokens, N rows of any kind, H hidden size, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.utils import logging as transformers_logging
+
+from electra.config import ModelConfig
+from electra.corpus.tokenizer import SpecialIds
+from electra.model import classic, modern
+
+FAMILIES: dict[str, ModuleType] = {"classic": classic, "modern": modern}
+
+
+class PretrainingModel(nn.Module):
+    """The networks one objective needs; those it does not need are None."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        *,
+        vocab_size: int,
+        special: SpecialIds,
+        with_generator: bool = True,
+        with_masked_lm: bool = False,
+    ) -> None:
+        """Build with fresh weights from torch's global generator.
+
+        Args:
+            config: the shape.
+            vocab_size: V, as the tokenizer has it.
+            special: ids of the special tokens.
+            with_generator: a discriminator's head and a generator beside it.
+            with_masked_lm: a masked-LM head on the encoder itself.
+        """
+        super().__init__()
+        assert with_generator or with_masked_lm, "an encoder without a head learns nothing"
+        self.family = FAMILIES[config.family]
+        self.special = special
+        encoder_config = self.family.encoder_config(config, vocab_size=vocab_size, special=special)
+        self.discriminator: Any = None
+        self.generator: Any = None
+        self.masked_lm: Any = None
+        if with_generator:
+            self.discriminator = self.family.build_discriminator(encoder_config, config)
+            smaller = self.family.generator_config(config, encoder_config)
+            self.generator = self.family.build_masked_lm(smaller, config)
+        if with_masked_lm:
+            self.masked_lm = self.family.build_masked_lm(encoder_config, config)
+        self.tie()
+
+    @property
+    def encoder(self) -> Any:
+        """The network that is kept."""
+        owner = self.discriminator if self.discriminator is not None else self.masked_lm
+        return owner.base_model
+
+    def tie(self) -> None:
+        """Make one tensor of what is shared. Module moves and in-place loads keep it so."""
+        embeddings = self.encoder.embeddings
+        if self.masked_lm is not None:
+            setattr(self.masked_lm, self.masked_lm.base_model_prefix, self.encoder)
+        if self.generator is not None:
+            self.generator.base_model.embeddings = embeddings
+        table = self.encoder.get_input_embeddings().weight
+        for network in (self.masked_lm, self.generator):
+            if network is not None:
+                network.get_output_embeddings().weight = table
+
+    def encoder_hidden(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
+        """The encoder's output, (B, L) -> (B, L, H)."""
+        return self._hidden(self.encoder, input_ids, attention_mask)
+
+    def encoder_token_logits(self, hidden: Tensor) -> Tensor:
+        """Vocabulary logits of the head on the encoder, (N, H) -> (N, V)."""
+        logits: Tensor = self.family.masked_lm_logits(self.masked_lm, hidden)
+        return logits
+
+    def replaced_logits(self, hidden: Tensor) -> Tensor:
+        """Logit of being replaced, (B, L, H) -> (B, L)."""
+        logits: Tensor = self.family.replaced_logits(self.discriminator, hidden)
+        return logits
+
+    def generator_logits(
+        self, masked_input_ids: Tensor, attention_mask: Tensor | None, positions: Tensor
+    ) -> Tensor:
+        """Vocabulary logits at the masked positions alone, (B, L) and (B, P) -> (B, P, V)."""
+        body = self.generator.base_model
+        hidden = self._hidden(body, masked_input_ids, attention_mask)
+        logits: Tensor = self.family.masked_lm_logits(self.generator, gather(hidden, positions))
+        return logits
+
+    def _hidden(self, encoder: Any, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
+        output: Tensor = self.family.hidden_states(encoder, input_ids, attention_mask)
+        return output
+
+    @torch.no_grad()
+    def start_generator_from_encoder(self) -> None:
+        """Copy the encoder's first layers, final norm and masked-LM head into the generator.
+
+        Needs a generator of the encoder's width and a masked-LM head on the encoder.
+        """
+        source, target = self.masked_lm.state_dict(), self.generator.state_dict()
+        for name, tensor in target.items():
+            assert source[name].shape == tensor.shape, f"{name} differs in shape"
+            tensor.copy_(source[name])
+
+    def save_parts(self, folder: Path) -> dict[str, Path]:
+        """Write `encoder/`, `generator/`, `discriminator/`, `masked_lm/`, as far as they exist.
+
+        Each is what the Auto class of its kind opens. Returns their folders.
+        """
+        logging: Any = transformers_logging
+        logging.disable_progress_bar()
+        parts = {"encoder": folder / "encoder"}
+        self.encoder.save_pretrained(parts["encoder"])
+        if self.discriminator is not None:
+            parts["discriminator"] = folder / "discriminator"
+            self.family.save_discriminator(self.discriminator, parts["discriminator"])
+            parts["generator"] = folder / "generator"
+            self.generator.save_pretrained(parts["generator"])
+        if self.masked_lm is not None and self.discriminator is None:
+            parts["masked_lm"] = folder / "masked_lm"
+            self.masked_lm.save_pretrained(parts["masked_lm"])
+        return parts
+
+    def num_parameters(self) -> dict[str, int]:
+        """Parameters of each part, shared ones counted in every part that has them."""
+        parts = {
+            "encoder": self.encoder,
+            "discriminator": self.discriminator,
+            "generator": self.generator,
+            "masked_lm": self.masked_lm,
+        }
+        return {
+            name: sum(p.numel() for p in part.parameters())
+            for name, part in parts.items()
+            if part is not None
+        }
+
+
+def gather(hidden: Tensor, positions: Tensor) -> Tensor:
+    """Rows at the positions, (B, L, H) and (B, P) -> (B, P, H)."""
+    return hidden.gather(1, positions.unsqueeze(-1).expand(-1, -1, hidden.shape[-1]))

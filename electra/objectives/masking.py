@@ -1,0 +1,101 @@
+"""Which tokens are chosen, and what the generator sees in their place.
+
+B sequences, L tokens, P slots for chosen positions in a sequence.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from electra.corpus.tokenizer import SpecialIds
+
+
+@dataclass(frozen=True)
+class Masked:
+    """A batch with chosen positions; unused slots have position 0 and weight 0."""
+
+    masked_input_ids: Tensor
+    """(B, L) what the generator reads."""
+    masked_positions: Tensor
+    """(B, P) int64, ascending within the used slots' order of choice, distinct."""
+    masked_weights: Tensor
+    """(B, P) float, 1 for a used slot."""
+    original_ids: Tensor
+    """(B, P) the tokens that were there."""
+
+
+def max_masked(max_length: int, mask_prob: float) -> int:
+    """P, the slots of a sequence: int((p + 0.005) L), as in the reference (configure_pretraining).
+
+    19 at length 128 and 79 at 512 with 15 %.
+    """
+    return max(1, int((mask_prob + 0.005) * max_length))
+
+
+def maskable(input_ids: Tensor, special: SpecialIds) -> Tensor:
+    """(B, L) bool: never [PAD], [CLS], [SEP], [MASK]; [UNK] may be chosen, as in the reference."""
+    never = torch.tensor(special.never_masked, device=input_ids.device)
+    return torch.isin(input_ids, never, invert=True)
+
+
+def choose_and_mask(
+    input_ids: Tensor,
+    attention_mask: Tensor | None,
+    special: SpecialIds,
+    *,
+    mask_prob: float,
+    mask_token_prob: float,
+    generator: torch.Generator,
+) -> Masked:
+    """Choose round(p n) of the n real tokens of each row, at least 1, at most P, without repeats.
+
+    [CLS] and [SEP] count in n though they are never chosen (paper's code, pretrain_helpers.mask).
+    There the draws are with replacement; here a position is drawn once. Of the chosen positions a
+    share `mask_token_prob` becomes [MASK], the rest is shown as it is; none is random.
+
+    Args:
+        input_ids: (B, L).
+        attention_mask: (B, L), or None where nothing is padded.
+        special: ids of the special tokens.
+        mask_prob: p, share of the tokens chosen.
+        mask_token_prob: share of the chosen shown as [MASK].
+        generator: the only source of randomness.
+    """
+    rows, length = input_ids.shape
+    slots = max_masked(length, mask_prob)
+    candidates = maskable(input_ids, special)  # (B, L)
+    if attention_mask is None:
+        num_tokens = torch.full((rows,), length, device=input_ids.device)
+    else:
+        candidates &= attention_mask.bool()
+        num_tokens = attention_mask.sum(1)  # (B,)
+    wanted = (num_tokens * mask_prob).round().clamp(1, slots)
+    wanted = torch.minimum(wanted, candidates.sum(1))
+    noise = torch.rand(rows, length, generator=generator, device=input_ids.device)
+    # candidates first, in random order
+    positions = (noise - candidates.float()).topk(slots, largest=False).indices  # (B, P)
+    slot = torch.arange(slots, device=input_ids.device)
+    used = slot < wanted.unsqueeze(1)  # (B, P)
+    positions = torch.where(used, positions, 0)
+    shown = torch.rand(rows, slots, generator=generator, device=input_ids.device) < mask_token_prob
+    return apply_masks(input_ids, positions, used, shown, special)
+
+
+def apply_masks(
+    input_ids: Tensor, positions: Tensor, used: Tensor, shown: Tensor, special: SpecialIds
+) -> Masked:
+    """The batch with `[MASK]` at the used positions that are to be `shown` so; all (B, P)."""
+    original_ids = input_ids.gather(1, positions)  # (B, P)
+    hide = torch.zeros_like(input_ids, dtype=torch.bool)
+    # unused slots point at position 0, which is [CLS] and never chosen: they must not write False
+    # over a used one, and cannot, since no used slot is at 0
+    hide.scatter_(1, positions, used & shown)
+    return Masked(
+        masked_input_ids=input_ids.masked_fill(hide, special.mask),
+        masked_positions=positions,
+        masked_weights=used.float(),
+        original_ids=original_ids,
+    )
