@@ -1,0 +1,247 @@
+"""The command line: verbs to functions.
+
+Imports neither torch nor transformers until a verb runs, so that `--help` and mistakes are
+answered at once. Exit codes: 0; 2 what the user mends; 1 the machine's failures; 130 Ctrl-C; 143
+SIGTERM.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+from cyclopts import App, CycloptsError, Parameter
+from rich.console import Console
+
+from electra.config import (
+    PretrainConfig,
+    nest,
+    option_rows,
+    read_recipe,
+    recipe_names,
+    resolve,
+)
+from electra.errors import ConfigError, ElectraError
+
+app = App(
+    name="electra",
+    help="Raw text to a language encoder, and the encoder to working applications.",
+    help_epilogue="Start with `electra quickstart`, or with `electra prepare --help`.",
+    version_flags=["--version"],
+)
+_SECTION_FLAG = re.compile(r"--[a-z][a-z-]*\.[a-z0-9_-]+")
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+Overwrite = Annotated[bool, Parameter(negative="")]
+Json = Annotated[bool, Parameter(negative="")]
+Overrides = Annotated[dict[str, str] | None, Parameter(parse=False)]
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and leave with its exit code."""
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command; return its exit code. A user's mistake prints one line, no traceback."""
+    _quieten_libraries()
+    try:
+        rest, overrides = _split_overrides(list(arguments))
+        verb, bound, unparsed = app.parse_args(rest, exit_on_error=False, print_error=False)
+        if "overrides" in unparsed:
+            bound.arguments["overrides"] = overrides
+        elif overrides:
+            raise ConfigError(f"electra {verb.__name__} takes no --{next(iter(overrides))}")
+        verb(*bound.args, **bound.kwargs)
+    except ElectraError as error:
+        errors.print(f"electra: {error}", markup=False)
+        return error.exit_code
+    except CycloptsError as error:
+        command = " ".join(["electra", *(error.command_chain or ())])
+        errors.print(f"electra: {_one_line(error)} (see {command} --help)", markup=False)
+        return 2
+    except KeyboardInterrupt:
+        errors.print("electra: interrupted")
+        return 130
+    except BrokenPipeError:  # `electra predict ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return 0
+
+
+def _one_line(error: CycloptsError) -> str:
+    return " ".join(str(error).split())
+
+
+def _quieten_libraries() -> None:
+    """Progress bars and advice of libraries are not ours to show; errors still come through."""
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+
+
+def _console() -> Console:
+    return Console(stderr=True)
+
+
+def _split_overrides(arguments: list[str]) -> tuple[list[str], dict[str, str]]:
+    """Take flags of the form `--section.field VALUE` out; their types are known to the recipe."""
+    rest: list[str] = []
+    overrides: dict[str, str] = {}
+    waiting = iter(arguments)
+    for argument in waiting:
+        flag, equals, value = argument.partition("=")
+        if argument == "--":
+            rest += [argument, *waiting]
+        elif not _SECTION_FLAG.fullmatch(flag):
+            rest.append(argument)
+        else:
+            given = value if equals else next(waiting, None)
+            if given is None:
+                raise ConfigError(f"{flag} needs a value")
+            overrides[flag.removeprefix("--")] = given
+    return rest, overrides
+
+
+def _fields_help(config: type) -> str:
+    rows = [f"- `{flag}` ({kind}): {text}" for flag, kind, _, text in option_rows(config)]
+    return "Fields of the recipe, each a flag:\n\n" + "\n".join(rows)
+
+
+@app.command
+def prepare(
+    *sources: str,
+    output: Path,
+    tokenizer: str | None = None,
+    vocab_size: int = 16_384,
+    language: str = "en",
+    lowercase: bool | None = None,
+    strip_accents: bool | None = None,
+    text_column: str | None = None,
+    encoding_errors: str = "strict",
+    validation_share: float = 0.01,
+    min_chars: int = 20,
+    deduplicate: bool = True,
+    licence: str | None = None,
+    workers: int | None = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Turn raw text into a corpus folder: tokenizer, token shards, manifest.
+
+    Parameters
+    ----------
+    sources
+        Files, folders or globs of .txt (a blank line ends a document), .jsonl, .csv, .tsv,
+        .parquet, each also .gz.
+    output
+        The corpus folder to make.
+    tokenizer
+        Take this one (a folder or a Hub id) instead of training a WordPiece tokenizer.
+    vocab_size
+        Word pieces of the trained tokenizer.
+    language
+        en, zh, ja, ko, tr, ar, de or other: sets casing, accents and alphabet.
+    lowercase
+        Lower the case before tokenizing; default by language.
+    strip_accents
+        Remove accents before tokenizing; default by language.
+    text_column
+        Where the text stands in .jsonl, .csv, .tsv, .parquet: a name or a 0-based number.
+    encoding_errors
+        strict stops at the first byte that is not UTF-8, replace goes on and counts.
+    validation_share
+        Share of the documents held out for evaluation.
+    min_chars
+        Shorter documents are left out.
+    deduplicate
+        Leave out exact repeats of a document.
+    licence
+        Terms of the text; model cards name them.
+    workers
+        Threads of the tokenizer; default one a core.
+    overwrite
+        Replace an old corpus folder.
+    """
+    from electra.prepare import PrepareSettings
+    from electra.prepare import prepare as run_prepare
+
+    if not sources:
+        raise ConfigError("no text given: electra prepare FILE_OR_FOLDER ... --output DIR")
+    settings = PrepareSettings(
+        tokenizer=tokenizer,
+        vocab_size=vocab_size,
+        language=language,
+        lowercase=lowercase,
+        strip_accents=strip_accents,
+        text_column=text_column,
+        encoding_errors=encoding_errors,
+        validation_share=validation_share,
+        min_chars=min_chars,
+        deduplicate=deduplicate,
+        licence=licence,
+    )
+    run_prepare(
+        sources,
+        output=output,
+        settings=settings,
+        workers=workers,
+        overwrite=overwrite,
+        console=_console(),
+    )
+
+
+@app.command(help_epilogue=_fields_help(PretrainConfig))
+def pretrain(
+    *,
+    data: Path,
+    output: Path,
+    recipe: str = "tiny",
+    resume: str = "never",
+    overwrite: Overwrite = False,
+    overrides: Overrides = None,
+) -> None:
+    """Pretrain an encoder on a corpus folder.
+
+    The run folder gets encoder/ (fine-tune this one), generator/ and discriminator/, each opened
+    by the Auto classes of transformers, report.html, metrics.jsonl and checkpoints/.
+
+    Parameters
+    ----------
+    data
+        A corpus folder made by electra prepare.
+    output
+        The run folder.
+    recipe
+        A name (tiny, small, base are modern; classic-small, classic-base, ... are as published)
+        or a .toml file. Flags of the form --section.field change single values.
+    resume
+        never refuses a folder that holds a run; auto continues it from its last checkpoint.
+    overwrite
+        Move an old run to NAME.old-1 and start afresh.
+    """
+    layers = [(f"recipe {recipe}", read_recipe(recipe)), ("command line", nest(overrides or {}))]
+    config = resolve(PretrainConfig, layers)
+    from electra.pretrain import pretrain as run_pretrain
+
+    run_pretrain(
+        data=data,
+        output=output,
+        config=config,
+        resume=resume,
+        overwrite=overwrite,
+        console=_console(),
+    )
+
+
+@app.command
+def recipes() -> None:
+    """List the recipes that come with the package."""
+    out = Console()
+    for name in recipe_names():
+        model = read_recipe(name)["model"]
+        shape = f"{model['num_hidden_layers']} x {model['hidden_size']}"
+        out.print(f"{name:18} {model['family']:8} {shape}", highlight=False)

@@ -1,0 +1,274 @@
+"""Raw text to a corpus folder: tokenizer, token shards, manifest.
+
+electra prepare TEXT_FILES --output corpus
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from tokenizers import Tokenizer
+
+from electra.corpus.documents import read_documents
+from electra.corpus.files import ReadReport, expand
+from electra.corpus.filters import Filter, document_digest
+from electra.corpus.shards import ShardWriter, write_manifest
+from electra.corpus.tokenizer import (
+    SpecialIds,
+    language_defaults,
+    load_tokenizer,
+    tokenizer_hash,
+    train_word_piece,
+)
+from electra.errors import ConfigError, DataError, OutputExistsError
+from electra.training.loggers import progress_bar
+
+TOKENIZER_SAMPLE_BYTES = 100_000_000
+"""Raw text the tokenizer is trained on; more changes the vocabulary little."""
+_ENCODE_CHARS = 4_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareSettings:
+    """How text becomes tokens; kept in the manifest."""
+
+    tokenizer: str | None = None
+    vocab_size: int = 16_384
+    language: str = "en"
+    lowercase: bool | None = None
+    strip_accents: bool | None = None
+    text_column: str | None = None
+    encoding_errors: str = "strict"
+    validation_share: float = 0.01
+    min_chars: int = 20
+    deduplicate: bool = True
+    licence: str | None = None
+    """Terms of the text; model cards name them."""
+
+
+def prepare(
+    sources: Sequence[str | Path],
+    *,
+    output: Path,
+    settings: PrepareSettings | None = None,
+    workers: int | None = None,
+    overwrite: bool = False,
+    console: Console | None = None,
+) -> dict[str, Any]:
+    """Write a corpus folder; return its manifest.
+
+    Args:
+        sources: files, folders, globs.
+        output: the folder to make; nothing is left there unless the whole of it is done.
+        settings: tokenizer, language, columns, cleaning.
+        workers: threads of the tokenizer; none: one a core.
+        overwrite: put the new folder in the place of an old one.
+        console: where progress goes; none: nowhere.
+
+    Raises:
+        DataError: no text, one document only, a file that cannot be read.
+        OutputExistsError: `output` exists and `overwrite` is false.
+    """
+    settings = settings or PrepareSettings()
+    _check(settings)
+    if output.exists() and not overwrite:
+        raise OutputExistsError(
+            f"{output} exists; choose another --output, or replace it with --overwrite"
+        )
+    if workers is not None:
+        os.environ["RAYON_NUM_THREADS"] = str(workers)  # read once, at the first batch
+    console = console or Console(quiet=True)
+    files = expand(sources)
+    partial = output.with_name(output.name + f".partial-{os.getpid()}")
+    partial.mkdir(parents=True)
+    try:
+        with progress_bar(console) as bar:
+            tokenizer = _tokenizer(files, settings, bar)
+            manifest = _write(files, partial, tokenizer, settings, bar)
+        if output.exists():
+            shutil.rmtree(output)
+        partial.rename(output)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    _tell(manifest, output, console)
+    return manifest
+
+
+def _check(settings: PrepareSettings) -> None:
+    if not 0 < settings.validation_share < 1:
+        raise ConfigError(f"--validation-share is {settings.validation_share}; allowed: (0, 1)")
+    if settings.encoding_errors not in ("strict", "replace"):
+        raise ConfigError(
+            f"--encoding-errors is {settings.encoding_errors}; allowed: strict, replace"
+        )
+    if settings.vocab_size < 64:
+        raise ConfigError(f"--vocab-size is {settings.vocab_size}; allowed: 64 or more")
+
+
+def _tokenizer(files: list[Path], settings: PrepareSettings, bar: Any) -> Tokenizer:
+    if settings.tokenizer is not None:
+        return load_tokenizer(settings.tokenizer)
+    defaults = language_defaults(settings.language)
+    total = sum(f.stat().st_size * (3 if f.suffix == ".gz" else 1) for f in files)
+    keep = min(1.0, TOKENIZER_SAMPLE_BYTES / max(1, total))
+
+    def sample() -> Iterator[str]:
+        for text in _documents(files, settings, bar, "training the tokenizer"):
+            if keep >= 1 or _uniform(document_digest(text)) < keep:
+                yield text
+
+    return train_word_piece(
+        sample(),
+        vocab_size=settings.vocab_size,
+        lowercase=_chosen(settings.lowercase, defaults.lowercase),
+        strip_accents=_chosen(settings.strip_accents, defaults.strip_accents),
+        alphabet=defaults.alphabet,
+    )
+
+
+def _chosen(given: bool | None, default: bool) -> bool:
+    return default if given is None else given
+
+
+def _write(
+    files: list[Path], folder: Path, tokenizer: Tokenizer, settings: PrepareSettings, bar: Any
+) -> dict[str, Any]:
+    special = SpecialIds.of(tokenizer)
+    vocab_size = tokenizer.get_vocab_size()
+    writers = {
+        name: ShardWriter(folder, name, vocab_size=vocab_size, sep_id=special.sep)
+        for name in ("train", "validation")
+    }
+    report = ReadReport()
+    keep = Filter(min_chars=settings.min_chars, deduplicate=settings.deduplicate)
+    per_source: dict[str, int] = {}
+
+    def cleaned() -> Iterator[str]:
+        def started(path: Path) -> None:
+            per_source.setdefault(str(path), 0)
+
+        for text in _documents(files, settings, bar, "writing token shards", report, started):
+            kept = keep(text)
+            if kept is not None:
+                per_source[next(reversed(per_source))] += 1
+                yield kept
+
+    unknown = tokens = documents = 0
+    # the document of the smallest digest goes to validation whatever its share: never none
+    first: tuple[bytes, str] | None = None
+    for texts in _groups(cleaned()):
+        encoded = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+        for text, encoding in zip(texts, encoded, strict=True):
+            ids = encoding.ids
+            digest = document_digest(text)
+            tokens += len(ids)
+            unknown += ids.count(special.unk)
+            documents += 1
+            if _uniform(digest) < settings.validation_share:
+                writers["validation"].add(ids)
+            elif first is None or digest < first[0]:
+                if first is not None:
+                    writers["train"].add(_ids(tokenizer, first[1]))
+                first = (digest, text)
+            else:
+                writers["train"].add(ids)
+    if documents < 2:
+        found = "no text" if not documents else "one document only"
+        raise DataError(
+            f"the corpus holds {found}; at least two are needed, one of them for validation "
+            "(in .txt a blank line ends a document, elsewhere each row is one; documents under "
+            f"{settings.min_chars} characters are left out, see --min-chars)"
+        )
+    if first is not None:
+        alone = writers["train"].is_empty
+        writers["train" if alone or not writers["validation"].is_empty else "validation"].add(
+            _ids(tokenizer, first[1])
+        )
+    for writer in writers.values():
+        writer.flush()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return write_manifest(
+        folder,
+        splits=writers,
+        tokenizer_sha256=tokenizer_hash(tokenizer),
+        facts={
+            "vocab_size": vocab_size,
+            "unknown_share": unknown / max(1, tokens),
+            "removed": dict(keep.removed),
+            "replaced_bytes": report.replaced_bytes,
+            "sources": per_source,
+            "settings": asdict(settings),
+        },
+    )
+
+
+def _ids(tokenizer: Tokenizer, text: str) -> list[int]:
+    ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
+    return ids
+
+
+def _documents(
+    files: list[Path],
+    settings: PrepareSettings,
+    bar: Any,
+    title: str,
+    report: ReadReport | None = None,
+    started: Callable[[Path], None] | None = None,
+) -> Iterator[str]:
+    """Documents of all files, moving a bar by the bytes read."""
+    report = report or ReadReport()
+    total = sum(path.stat().st_size for path in files)
+    task = bar.add_task(title, total=max(1, total), numbers="")
+    done = 0
+    for path in files:
+        if started is not None:
+            started(path)
+        report.position = 0
+        for text in read_documents(
+            path,
+            text_column=settings.text_column,
+            encoding_errors=settings.encoding_errors,
+            report=report,
+        ):
+            bar.update(task, completed=done + report.position)
+            yield text
+        done += path.stat().st_size
+        bar.update(task, completed=done, numbers=f"{done / 1e6:,.0f} MB")
+
+
+def _groups(texts: Iterator[str]) -> Iterator[list[str]]:
+    """Lists of documents of about `_ENCODE_CHARS` characters, to be encoded in parallel."""
+    group: list[str] = []
+    size = 0
+    for text in texts:
+        group.append(text)
+        size += len(text)
+        if size >= _ENCODE_CHARS:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
+
+
+def _uniform(digest: bytes) -> float:
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def _tell(manifest: dict[str, Any], output: Path, console: Console) -> None:
+    for name, split in manifest["splits"].items():
+        console.print(f"{name}: {split['documents']:,} documents, {split['tokens']:,} tokens")
+    for reason, count in manifest["removed"].items():
+        console.print(f"left out: {count:,} documents ({reason})")
+    for path, count in manifest["replaced_bytes"].items():
+        console.print(f"{path}: {count:,} undecodable places replaced")
+    console.print(
+        f"vocabulary {manifest['vocab_size']:,}, unknown tokens {manifest['unknown_share']:.3%}; "
+        f"next: electra pretrain --data {output} --output runs/first"
+    )

@@ -1,0 +1,317 @@
+"""A corpus folder to an encoder.
+
+    electra pretrain --data corpus --output runs/first --recipe small
+
+Builds the networks and the objective, hands them to the one loop, and writes every part as a
+folder that the Auto classes of transformers open.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from tokenizers import Tokenizer
+
+from electra.artifacts.model_card import write_pretraining_card
+from electra.artifacts.report import write_pretraining_report
+from electra.config import BUDGETS, PretrainConfig, resolve, to_tables, to_toml
+from electra.corpus.batches import CorpusSource, as_batch
+from electra.corpus.examples import Examples
+from electra.corpus.shards import Corpus
+from electra.corpus.tokenizer import SpecialIds, load_tokenizer, save_tokenizer
+from electra.errors import CheckpointError, ConfigError, Interrupted
+from electra.evaluation.probes import probe
+from electra.model.pretraining_model import PretrainingModel
+from electra.objectives.masked_lm import MaskedLM
+from electra.objectives.replaced_token_detection import ReplacedTokenDetection
+from electra.training.checkpoint import CheckpointStore
+from electra.training.device import machine, pick_device, pick_dtype, seed_everything
+from electra.training.distributed import World, join_world, leave_world
+from electra.training.loggers import MetricsFile, RunLogger, read_metrics
+from electra.training.loop import Batch, bit_environment, fit
+from electra.training.optimizer import build_optimizer
+from electra.training.run_folder import RunFolder, open_run, write_text
+from electra.training.schedule import Budget, TrainState
+
+EVAL_TOKENS = 32_768
+EVAL_ROWS = 64
+_MAY_CHANGE = {"training": {*BUDGETS, "eval_steps", "save_steps", "save_total_limit", "device"}}
+"""Fields that a resumed run may have otherwise than it began."""
+
+
+def pretrain(
+    *,
+    data: Path,
+    output: Path,
+    config: PretrainConfig,
+    resume: str = "never",
+    overwrite: bool = False,
+    console: Console | None = None,
+) -> dict[str, Any]:
+    """Train; write `encoder/` and the other parts of the objective; return the report.
+
+    Args:
+        data: a corpus folder from `electra prepare`.
+        output: the run folder.
+        config: the resolved recipe.
+        resume: `never`, `auto`, or the run folder itself.
+        overwrite: move an old run aside.
+        console: where progress goes; none: nowhere.
+
+    Raises:
+        UserError: what the user can mend.
+        Interrupted: after Ctrl-C or SIGTERM; a checkpoint is on disk.
+    """
+    console = console or Console(quiet=True)
+    world = join_world()
+    try:
+        corpus = Corpus(data)
+        device = pick_device(config.training.device, world)
+        _check_world(config, world)
+        run = open_run(output, resume=resume, overwrite=overwrite, world=world)
+        if world.is_main:
+            for note in run.notes:
+                console.print(note, highlight=False)
+        if run.status == "finished":
+            return run.report()
+        return _train(corpus, run, config, device, world, console)
+    except Interrupted as stop:
+        raise Interrupted(
+            stop.exit_code - 128,
+            f"{stop}; continue with: electra pretrain --data {data} --recipe "
+            f"{output / 'config.toml'} --output {output} --resume auto",
+        ) from None
+    finally:
+        leave_world(world)
+
+
+def _train(
+    corpus: Corpus,
+    run: RunFolder,
+    config: PretrainConfig,
+    device: torch.device,
+    world: World,
+    console: Console,
+) -> dict[str, Any]:
+    tokenizer = load_tokenizer(corpus.folder)
+    special = SpecialIds.of(tokenizer)
+    seed_everything(config.training.seed)
+    objective = build_objective(config, tokenizer.get_vocab_size(), special).to(device)
+    optimizer = build_optimizer(objective, config.optimizer)
+    examples = _examples(corpus, "train", config, special)
+    source = CorpusSource(examples, pad_id=special.pad, seed=config.training.seed)
+    validation = _validation_batches(corpus, config, special)
+    dtype = pick_dtype(config.training.dtype, device)
+    store = CheckpointStore(run.checkpoints, keep=config.training.save_total_limit)
+    state = TrainState()
+    if run.status == "continued":
+        _check_same_run(run, corpus, config)
+        loaded = store.load_latest(module=objective, optimizer=optimizer)
+        assert loaded is not None, "open_run saw a whole checkpoint"
+        state = loaded.state
+        _warn_of_other_bits(loaded.environment, config, dtype, world, console)
+    if world.is_main:
+        _describe(run, corpus, config)
+    cut = state.step if run.status == "continued" else -1
+    metrics = MetricsFile(run.path / "metrics.jsonl", cut_after_step=cut) if world.is_main else None
+    logger = RunLogger(metrics, console, title="pretraining", quiet=not world.is_main)
+    try:
+        last = fit(
+            objective,
+            optimizer=optimizer,
+            source=source,
+            state=state,
+            budget=Budget.of(config.training, config.schedule.replay),
+            config=config.training,
+            optimizer_config=config.optimizer,
+            schedule=config.schedule,
+            logging=config.logging,
+            device=device,
+            dtype=dtype,
+            logger=logger,
+            evaluate=lambda: probe(objective, validation, device),
+            checkpoints=store,
+            world=world,
+        )
+    finally:
+        logger.close()
+    objective.eval()
+    last = last or probe(objective, validation, device)
+    report = _report(config, corpus, objective.model, state, last)
+    if world.is_main:
+        _save(run, objective.model, tokenizer, config, corpus, report)
+        console.print(
+            f"{report['tokens']:,} tokens in {report['minutes']:.1f} minutes; encoder: "
+            f"{run.path / 'encoder'}, report: {run.path / 'report.html'}",
+            highlight=False,
+        )
+    world.wait()
+    return report
+
+
+def build_objective(
+    config: PretrainConfig, vocab_size: int, special: SpecialIds
+) -> ReplacedTokenDetection | MaskedLM:
+    """The objective a recipe names, on fresh networks from torch's global generator.
+
+    Raises:
+        ConfigError: a warm start whose generator could not take the encoder's layers.
+    """
+    objective = config.objective
+    detects = objective.name == "replaced_token_detection"
+    if detects and objective.warm_start and config.model.generator_size != 1:
+        raise ConfigError(
+            "--objective.warm-start hands the encoder's layers to the generator: it needs "
+            f"--model.generator-size 1, not {config.model.generator_size}"
+        )
+    model = PretrainingModel(
+        config.model,
+        vocab_size=vocab_size,
+        special=special,
+        with_generator=detects,
+        with_masked_lm=not detects or objective.warm_start > 0 or objective.encoder_mlm_weight > 0,
+    )
+    return ReplacedTokenDetection(model, objective) if detects else MaskedLM(model, objective)
+
+
+def _examples(corpus: Corpus, split: str, config: PretrainConfig, special: SpecialIds) -> Examples:
+    return Examples(
+        corpus.split(split),
+        special,
+        max_length=config.data.max_length,
+        cross_documents=config.data.cross_documents,
+    )
+
+
+def _validation_batches(corpus: Corpus, config: PretrainConfig, special: SpecialIds) -> list[Batch]:
+    """The same rows at every evaluation, spread evenly over the validation split."""
+    examples = _examples(corpus, "validation", config, special)
+    rows = min(len(examples), max(1, EVAL_TOKENS // config.data.max_length))
+    ids = np.linspace(0, len(examples) - 1, rows).astype(np.uint64)
+
+    def batches() -> Iterator[Batch]:
+        for start in range(0, rows, EVAL_ROWS):
+            yield as_batch(examples, ids[start : start + EVAL_ROWS], special.pad)
+
+    return list(batches())
+
+
+def _check_world(config: PretrainConfig, world: World) -> None:
+    size = config.training.global_batch_size
+    if size % world.size:
+        raise ConfigError(
+            f"--training.global-batch-size {size} cannot be shared by {world.size} processes; "
+            f"allowed: multiples of {world.size}"
+        )
+
+
+def _check_same_run(run: RunFolder, corpus: Corpus, config: PretrainConfig) -> None:
+    environment = json.loads((run.path / "environment.json").read_text(encoding="utf-8"))
+    fingerprint = environment["corpus"]["fingerprint"]
+    if fingerprint != corpus.manifest["fingerprint"]:
+        raise CheckpointError(
+            f"{run.path} was trained on another corpus (fingerprint {fingerprint[:16]}, "
+            f"{corpus.folder} has {corpus.manifest['fingerprint'][:16]}): give that one as --data, "
+            "or choose another --output"
+        )
+    text = (run.path / "config.toml").read_text(encoding="utf-8")
+    before = to_tables(resolve(PretrainConfig, [("config.toml", tomllib.loads(text))]))
+    differing = [
+        f"{name}.{key} {before[name].get(key)} -> {now.get(key)}"
+        for name, now in to_tables(config).items()
+        for key in sorted(before[name].keys() | now.keys())
+        if before[name].get(key) != now.get(key) and key not in _MAY_CHANGE.get(name, ())
+    ]
+    if differing:
+        raise ConfigError(
+            f"{run.path} was begun with another recipe ({'; '.join(differing)}): resume with "
+            f"--recipe {run.path / 'config.toml'}, or choose another --output"
+        )
+
+
+def _warn_of_other_bits(
+    before: dict[str, Any],
+    config: PretrainConfig,
+    dtype: torch.dtype,
+    world: World,
+    console: Console,
+) -> None:
+    now = bit_environment(config.training, dtype, world)
+    changed = [f"{k} {before.get(k)} -> {now[k]}" for k in now if before.get(k) != now[k]]
+    if changed and world.is_main:
+        console.print(f"the last bits may differ from an undisturbed run: {', '.join(changed)}")
+
+
+def _describe(run: RunFolder, corpus: Corpus, config: PretrainConfig) -> None:
+    write_text(run.path / "config.toml", to_toml(config))
+    facts = {
+        **machine(),
+        "corpus": {
+            "folder": str(corpus.folder.resolve()),
+            "fingerprint": corpus.manifest["fingerprint"],
+        },
+    }
+    write_text(run.path / "environment.json", json.dumps(facts, indent=1))
+
+
+def _report(
+    config: PretrainConfig,
+    corpus: Corpus,
+    model: PretrainingModel,
+    state: TrainState,
+    metrics: dict[str, float],
+) -> dict[str, Any]:
+    return {
+        "electra": machine()["electra"],
+        "objective": config.objective.name,
+        "family": config.model.family,
+        "steps": state.step,
+        "tokens": state.tokens_seen,
+        "minutes": state.seconds / 60,
+        "tokens_per_second": state.tokens_seen / max(state.seconds, 1e-9),
+        "epochs": state.tokens_seen / corpus.manifest["splits"]["train"]["tokens"],
+        "parameters": model.num_parameters(),
+        "metrics": metrics,
+        "corpus_fingerprint": corpus.manifest["fingerprint"],
+    }
+
+
+def _save(
+    run: RunFolder,
+    model: PretrainingModel,
+    tokenizer: Tokenizer,
+    config: PretrainConfig,
+    corpus: Corpus,
+    report: dict[str, Any],
+) -> None:
+    """Write all parts aside and move each into place; the report last."""
+    partial = run.path / ".partial-parts"
+    shutil.rmtree(partial, ignore_errors=True)
+    for part, folder in model.save_parts(partial).items():
+        save_tokenizer(
+            tokenizer,
+            folder,
+            max_length=config.model.max_position_embeddings,
+            token_types=model.family.uses_token_types,
+        )
+        write_pretraining_card(
+            folder, part, family=config.model.family, report=report, manifest=corpus.manifest
+        )
+        shutil.rmtree(run.path / part, ignore_errors=True)
+        folder.rename(run.path / part)
+    partial.rmdir()
+    write_pretraining_report(
+        run.path / "report.html",
+        report=report,
+        rows=read_metrics(run.path / "metrics.jsonl"),
+        manifest=corpus.manifest,
+    )
+    run.finish(report)
