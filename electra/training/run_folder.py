@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -183,3 +184,10 @@ def write_text(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(partial, path)
+
+
+def copy_file(file: Path, folder: Path) -> None:
+    """Copy a file into a folder, whole or not at all."""
+    partial = folder / f".{file.name}.partial"
+    shutil.copyfile(file, partial)
+    os.replace(partial, folder / file.name)

@@ -1,0 +1,201 @@
+"""Encoders from a folder or the Hub, and model folders that the Auto classes open.
+
+Weights are read from safetensors alone and code from a model's folder is never run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from electra.errors import ConfigError
+from electra.tasks.task import Task, save_task
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+_POSITIONS_AFTER_PADDING = {"roberta", "xlm-roberta", "camembert", "roberta-prelayernorm", "mpnet"}
+"""Their first position has the number pad_token_id + 1."""
+_HUB_SECONDS = 10.0
+
+
+def find_encoder(given: str) -> str:
+    """What to hand to `from_pretrained`: a folder, its `encoder/` for a run folder, or a Hub id.
+
+    Raises:
+        ConfigError: a path that is not there, or a folder without an encoder.
+    """
+    folder = Path(given).expanduser()
+    if folder.is_dir():
+        for candidate in (folder, folder / "encoder"):
+            if (candidate / "config.json").is_file():
+                return str(candidate)
+        raise ConfigError(f"--model {given} holds no config.json, neither itself nor in encoder/")
+    if folder.exists():
+        raise ConfigError(f"--model {given} is a file; a folder or a Hub id is wanted")
+    if given.startswith((".", "/", "~")) or given.count("/") > 1 or not given:
+        raise ConfigError(f"--model {given} does not exist (a folder or a Hub id is wanted)")
+    return given
+
+
+def load_config(encoder: str) -> PreTrainedConfig:
+    """The configuration of an encoder.
+
+    Raises:
+        ConfigError: it is neither a folder nor to be had from the Hub.
+    """
+    from transformers import AutoConfig
+
+    with _one_line(encoder), quiet_transformers():
+        config: PreTrainedConfig = AutoConfig.from_pretrained(encoder, **_where(encoder))
+    return config
+
+
+def load_tokenizer(encoder: str) -> PreTrainedTokenizerBase:
+    """The encoder's tokenizer.
+
+    Raises:
+        ConfigError: there is none, it is not a fast one, or it cannot pad.
+    """
+    from transformers import AutoTokenizer
+
+    with _one_line(encoder), quiet_transformers():
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            encoder, **_where(encoder)
+        )
+    if not tokenizer.is_fast:
+        raise ConfigError(f"--model {encoder}: its tokenizer has no tokenizer.json")
+    if tokenizer.pad_token_id is None:
+        raise ConfigError(f"--model {encoder}: its tokenizer has no padding token")
+    return tokenizer
+
+
+def load_with_head(
+    auto_class: Any, encoder: str, config: PreTrainedConfig, *, fresh_head: bool = True
+) -> PreTrainedModel:
+    """The encoder's weights under a head of `auto_class`, in float32.
+
+    Args:
+        auto_class: `AutoModelForSequenceClassification` or its like.
+        encoder: a folder or a Hub id.
+        config: with labels and whatever else the head reads.
+        fresh_head: whether the head may be initialised anew; else all weights must be there.
+
+    Raises:
+        ConfigError: weights are missing that a fresh head does not explain.
+    """
+    with _one_line(encoder), quiet_transformers():
+        model, info = auto_class.from_pretrained(
+            encoder,
+            config=config,
+            dtype=torch.float32,
+            use_safetensors=True,
+            ignore_mismatched_sizes=fresh_head,
+            output_loading_info=True,
+            **_where(encoder),
+        )
+    prefix = model.base_model_prefix + "."
+    missing = {name for name in info["missing_keys"] if ".pooler." not in name or not fresh_head}
+    missing |= {name for name, *_ in info["mismatched_keys"]}
+    if fresh_head:
+        missing = {name for name in missing if name.startswith(prefix)}
+    if missing:
+        raise ConfigError(
+            f"--model {encoder} lacks {len(missing)} tensors of a {model.config.model_type} model, "
+            f"{min(missing)} for one"
+        )
+    loaded: PreTrainedModel = model
+    return loaded
+
+
+def reads_token_types(model: PreTrainedModel) -> bool:
+    """Whether `token_type_ids` tell a first from a second sentence for this model."""
+    accepted = "token_type_ids" in inspect.signature(model.forward).parameters
+    return accepted and getattr(model.config, "type_vocab_size", 0) > 1
+
+
+def longest_input(config: PreTrainedConfig) -> int | None:
+    """Tokens the encoder can read; None where its configuration does not say."""
+    positions: int | None = getattr(config, "max_position_embeddings", None)
+    if positions is not None and config.model_type in _POSITIONS_AFTER_PADDING:
+        positions -= (config.pad_token_id or 0) + 1
+    return positions
+
+
+def save_model_folder(
+    folder: Path, task: Task[Any], model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """Weights, configuration, tokenizer (with `vocab.txt` for WordPiece) and `task.json`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with quiet_transformers():
+        model.save_pretrained(folder)
+    backend: Any = tokenizer.backend_tokenizer
+    # the last call's truncation and padding would be saved as the tokenizer's own
+    backend.no_truncation()
+    backend.no_padding()
+    tokenizer.save_pretrained(folder)
+    if json.loads(backend.to_str())["model"]["type"] == "WordPiece":
+        vocabulary = backend.get_vocab(with_added_tokens=True)
+        tokens = sorted(vocabulary, key=vocabulary.__getitem__)
+        (folder / "vocab.txt").write_text("".join(t + "\n" for t in tokens), encoding="utf-8")
+    save_task(task, folder)
+
+
+@contextlib.contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """No bars and no reports of fresh heads; what matters in them is checked here."""
+    from transformers.utils import logging as module
+
+    logging: Any = module  # its switches are not typed
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def hub_is_reachable() -> bool:
+    """One request: the Hub's clients try for half a minute before they give up."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    request = urllib.request.Request(constants.ENDPOINT, method="HEAD")
+    try:
+        with urllib.request.urlopen(request, timeout=_HUB_SECONDS):
+            return True
+    except urllib.error.HTTPError:  # an answer, if not a welcome
+        return True
+    except (OSError, ValueError):
+        return False
+
+
+def _where(encoder: str) -> dict[str, Any]:
+    local = Path(encoder).is_dir() or not hub_is_reachable()
+    return {"local_files_only": local, "trust_remote_code": False}
+
+
+@contextlib.contextmanager
+def _one_line(encoder: str) -> Iterator[None]:
+    """Whatever loading raises, as one line for the person who gave the name."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if not Path(encoder).is_dir():
+            raise ConfigError(
+                f"--model {encoder} is no folder here and could not be had from the Hub: {first}"
+            ) from None
+        raise ConfigError(f"--model {encoder} cannot be opened: {first}") from None

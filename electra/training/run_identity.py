@@ -1,0 +1,104 @@
+"""What a run was begun with: written beside it, and compared before it is continued.
+
+`config.toml` holds the resolved recipe, `environment.json` the machine and the inputs: data, models
+and whatever else decides what is learned, each with a hash of its content where it has one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from electra.errors import ConfigError
+from electra.recipe import resolve, to_tables, to_toml
+from electra.training.device import machine
+from electra.training.run_folder import write_text
+
+Identity = dict[str, str]
+
+
+def identity(source: str) -> Identity:
+    """The name as given and, for a file or a model folder, the SHA-256 of the file or weights."""
+    path = Path(source)
+    weights = path / "model.safetensors"
+    file = weights if weights.is_file() else path
+    if not file.is_file():
+        return {"name": source}
+    with file.open("rb") as opened:
+        return {"name": source, "sha256": hashlib.file_digest(opened, "sha256").hexdigest()}
+
+
+def describe_run(path: Path, config: Any, inputs: Mapping[str, Identity | str | bool]) -> None:
+    """Write `config.toml` and `environment.json`; `inputs` by the names of their flags."""
+    write_text(path / "config.toml", to_toml(config))
+    facts = {**machine(), "inputs": dict(inputs)}
+    write_text(path / "environment.json", json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
+
+
+def check_same_run(
+    path: Path,
+    config: Any,
+    inputs: Mapping[str, Identity | str | bool],
+    *,
+    may_change: Mapping[str, Iterable[str]],
+) -> None:
+    """Refuse to continue a run with other inputs or another recipe than it was begun with.
+
+    Args:
+        path: the run folder; nothing differs from what is not there.
+        config: the dataclass of sections to go on with.
+        inputs: as given to `describe_run`; the same content under another name is the same.
+        may_change: section -> fields that are let pass.
+
+    Raises:
+        ConfigError: naming all that differs.
+    """
+    differing = _changed_fields(path, config, may_change)
+    file = path / "environment.json"
+    if file.is_file():
+        before = json.loads(file.read_text(encoding="utf-8")).get("inputs", {})
+        for name, now in inputs.items():
+            then = before.get(name)
+            if _content(then) != _content(now):
+                flag = name.replace("_", "-")
+                differing.append(f"--{flag} {_name(then)} -> {_name(now)}")
+    if differing:
+        raise ConfigError(
+            f"{path} was begun otherwise ({'; '.join(differing)}): resume with what it was begun "
+            "with, or choose another --output"
+        )
+
+
+def other_bits(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+    """A warning where `bit_environment` differs from the checkpoint's."""
+    changed = [f"{k} {before.get(k)} -> {now[k]}" for k in now if before.get(k) != now[k]]
+    if not changed:
+        return None
+    return f"the last bits may differ from an undisturbed run: {', '.join(changed)}"
+
+
+def _content(value: Any) -> Any:
+    return value.get("sha256", value["name"]) if isinstance(value, dict) else value
+
+
+def _name(value: Any) -> Any:
+    return value["name"] if isinstance(value, dict) else value
+
+
+def _changed_fields(path: Path, config: Any, may_change: Mapping[str, Iterable[str]]) -> list[str]:
+    """`section.field before -> now` for each field that differs from the run's config.toml."""
+    file = path / "config.toml"
+    if not file.is_file():
+        return []
+    text = file.read_text(encoding="utf-8")
+    before = to_tables(resolve(type(config), [(str(file), tomllib.loads(text))]))
+    return [
+        f"{name}.{key} {before[name].get(key)} -> {now.get(key)}"
+        for name, now in to_tables(config).items()
+        for key in sorted(before[name].keys() | now.keys())
+        if before[name].get(key) != now.get(key) and key not in may_change.get(name, ())
+    ]
