@@ -17,9 +17,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from electra.config import FinetuneConfig, PretrainConfig, read_recipe, resolve
+    from electra.config import FinetuneConfig, PretrainConfig
     from electra.errors import ElectraError
     from electra.prepare import PrepareSettings
+    from electra.recipe import read_recipe, resolve
     from electra.tasks.predictor import Predictor
 
 _HOMES = {
@@ -28,8 +29,8 @@ _HOMES = {
     "Predictor": "electra.tasks.predictor",
     "PrepareSettings": "electra.prepare",
     "PretrainConfig": "electra.config",
-    "read_recipe": "electra.config",
-    "resolve": "electra.config",
+    "read_recipe": "electra.recipe",
+    "resolve": "electra.recipe",
 }
 __all__ = [
     "ElectraError",

@@ -8,9 +8,7 @@ folder that the Auto classes of transformers open.
 
 from __future__ import annotations
 
-import json
 import shutil
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,12 +20,12 @@ from tokenizers import Tokenizer
 
 from electra.artifacts.model_card import write_pretraining_card
 from electra.artifacts.report import write_pretraining_report
-from electra.config import BUDGETS, PretrainConfig, resolve, to_tables, to_toml
+from electra.config import BUDGETS, PretrainConfig
 from electra.corpus.batches import CorpusSource, as_batch
 from electra.corpus.examples import Examples
 from electra.corpus.shards import Corpus
 from electra.corpus.tokenizer import SpecialIds, load_tokenizer, save_tokenizer
-from electra.errors import CheckpointError, ConfigError, Interrupted
+from electra.errors import ConfigError, Interrupted
 from electra.evaluation.probes import probe
 from electra.model.pretraining_model import PretrainingModel
 from electra.objectives.masked_lm import MaskedLM
@@ -38,7 +36,8 @@ from electra.training.distributed import World, join_world, leave_world
 from electra.training.loggers import MetricsFile, RunLogger, read_metrics
 from electra.training.loop import Batch, bit_environment, fit
 from electra.training.optimizer import build_optimizer
-from electra.training.run_folder import RunFolder, open_run, write_text
+from electra.training.run_folder import RunFolder, open_run
+from electra.training.run_identity import Identity, check_same_run, describe_run, other_bits
 from electra.training.schedule import Budget, TrainState
 
 EVAL_TOKENS = 32_768
@@ -112,14 +111,20 @@ def _train(
     dtype = pick_dtype(config.training.dtype, device)
     store = CheckpointStore(run.checkpoints, keep=config.training.save_total_limit)
     state = TrainState()
+    fingerprint = str(corpus.manifest["fingerprint"])
+    inputs: dict[str, Identity | str | bool] = {
+        "data": {"name": str(corpus.folder), "sha256": fingerprint}
+    }
     if run.status == "continued":
-        _check_same_run(run, corpus, config)
+        check_same_run(run.path, config, inputs, may_change=_MAY_CHANGE)
         loaded = store.load_latest(module=objective, optimizer=optimizer)
         assert loaded is not None, "open_run saw a whole checkpoint"
         state = loaded.state
-        _warn_of_other_bits(loaded.environment, config, dtype, world, console)
+        warning = other_bits(loaded.environment, bit_environment(config.training, dtype, world))
+        if warning and world.is_main:
+            console.print(warning, highlight=False)
     if world.is_main:
-        _describe(run, corpus, config)
+        describe_run(run.path, config, inputs)
     cut = state.step if run.status == "continued" else -1
     metrics = MetricsFile(run.path / "metrics.jsonl", cut_after_step=cut) if world.is_main else None
     logger = RunLogger(metrics, console, title="pretraining", quiet=not world.is_main)
@@ -211,55 +216,6 @@ def _check_world(config: PretrainConfig, world: World) -> None:
             f"--training.global-batch-size {size} cannot be shared by {world.size} processes; "
             f"allowed: multiples of {world.size}"
         )
-
-
-def _check_same_run(run: RunFolder, corpus: Corpus, config: PretrainConfig) -> None:
-    environment = json.loads((run.path / "environment.json").read_text(encoding="utf-8"))
-    fingerprint = environment["corpus"]["fingerprint"]
-    if fingerprint != corpus.manifest["fingerprint"]:
-        raise CheckpointError(
-            f"{run.path} was trained on another corpus (fingerprint {fingerprint[:16]}, "
-            f"{corpus.folder} has {corpus.manifest['fingerprint'][:16]}): give that one as --data, "
-            "or choose another --output"
-        )
-    text = (run.path / "config.toml").read_text(encoding="utf-8")
-    before = to_tables(resolve(PretrainConfig, [("config.toml", tomllib.loads(text))]))
-    differing = [
-        f"{name}.{key} {before[name].get(key)} -> {now.get(key)}"
-        for name, now in to_tables(config).items()
-        for key in sorted(before[name].keys() | now.keys())
-        if before[name].get(key) != now.get(key) and key not in _MAY_CHANGE.get(name, ())
-    ]
-    if differing:
-        raise ConfigError(
-            f"{run.path} was begun with another recipe ({'; '.join(differing)}): resume with "
-            f"--recipe {run.path / 'config.toml'}, or choose another --output"
-        )
-
-
-def _warn_of_other_bits(
-    before: dict[str, Any],
-    config: PretrainConfig,
-    dtype: torch.dtype,
-    world: World,
-    console: Console,
-) -> None:
-    now = bit_environment(config.training, dtype, world)
-    changed = [f"{k} {before.get(k)} -> {now[k]}" for k in now if before.get(k) != now[k]]
-    if changed and world.is_main:
-        console.print(f"the last bits may differ from an undisturbed run: {', '.join(changed)}")
-
-
-def _describe(run: RunFolder, corpus: Corpus, config: PretrainConfig) -> None:
-    write_text(run.path / "config.toml", to_toml(config))
-    facts = {
-        **machine(),
-        "corpus": {
-            "folder": str(corpus.folder.resolve()),
-            "fingerprint": corpus.manifest["fingerprint"],
-        },
-    }
-    write_text(run.path / "environment.json", json.dumps(facts, indent=1))
 
 
 def _report(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import unicodedata
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,10 +73,45 @@ def train_word_piece(
 ) -> Tokenizer:
     """Train a WordPiece vocabulary; Han characters are split, each a word of its own.
 
+    The same texts give the same vocabulary, ids included. The trainer alone does not: it numbers
+    the pieces of one character in the order of a hash table that differs from run to run, and
+    breaks ties between merges by those numbers. So they are numbered for it.
+
+    Args:
+        texts: held in memory while training.
+        vocab_size: word pieces, the special tokens counted.
+        lowercase: lower the case.
+        strip_accents: remove accents.
+        alphabet: the most frequent characters kept; the rest become [UNK].
+
     Raises:
         DataError: there is no text.
     """
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]", max_input_chars_per_word=100))
+    texts = list(texts)
+    tokenizer = _empty_word_piece(
+        {t: i for i, t in enumerate(SPECIAL_TOKENS)}, lowercase, strip_accents
+    )
+    characters = _alphabet(texts, tokenizer, alphabet)
+    inside = [f"##{c}" for c in characters if not _stands_alone(c)]
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=max(vocab_size, len(SPECIAL_TOKENS) + len(inside) + len(characters)),
+        special_tokens=[*SPECIAL_TOKENS, *inside],
+        initial_alphabet=characters,
+        limit_alphabet=len(characters),
+        continuing_subword_prefix="##",
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    # the trainer has made special tokens of `inside`: take the vocabulary alone
+    vocabulary = tokenizer.get_vocab(with_added_tokens=True)
+    return with_template(_empty_word_piece(vocabulary, lowercase, strip_accents))
+
+
+def _empty_word_piece(
+    vocabulary: dict[str, int], lowercase: bool, strip_accents: bool
+) -> Tokenizer:
+    model = models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=100)
+    tokenizer = Tokenizer(model)
     tokenizer.normalizer = normalizers.BertNormalizer(
         clean_text=True,
         handle_chinese_chars=True,
@@ -83,17 +120,32 @@ def train_word_piece(
     )
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece(prefix="##")
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=vocab_size,
-        special_tokens=list(SPECIAL_TOKENS),
-        limit_alphabet=alphabet,
-        continuing_subword_prefix="##",
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(texts, trainer)
-    if tokenizer.get_vocab_size() <= len(SPECIAL_TOKENS):
+    tokenizer.add_special_tokens(list(SPECIAL_TOKENS))
+    return tokenizer
+
+
+def _alphabet(texts: list[str], tokenizer: Tokenizer, size: int) -> list[str]:
+    """The most frequent characters after normalisation, sorted."""
+    raw: Counter[str] = Counter()
+    for text in texts:
+        raw.update(text)
+    counts: Counter[str] = Counter()
+    for character, count in raw.items():
+        for part in tokenizer.normalizer.normalize_str(character):
+            if not part.isspace():
+                counts[part] += count
+    if not counts:
         raise DataError("the corpus holds no text to train a tokenizer on")
-    return with_template(tokenizer)
+    kept = sorted(counts, key=lambda c: (-counts[c], c))[:size]
+    return sorted(kept)
+
+
+def _stands_alone(character: str) -> bool:
+    """Whether the pre-tokenizer makes a word of it: CJK ideographs and punctuation (as in BERT)."""
+    if character.isascii():
+        return not character.isalnum()
+    category = unicodedata.category(character)
+    return category.startswith("P") or unicodedata.name(character, "").startswith("CJK")
 
 
 def with_template(tokenizer: Tokenizer) -> Tokenizer:

@@ -5,6 +5,7 @@ B sequences, L tokens, N rows of any kind, H hidden size, E embedding size, V vo
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,9 +64,16 @@ def build_masked_lm(config: ElectraConfig, model: ModelConfig) -> ElectraForMask
     return ElectraForMaskedLM(config)
 
 
-def hidden_states(encoder: nn.Module, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
-    """The encoder's output, (B, L) -> (B, L, H)."""
-    output: Tensor = encoder(input_ids, attention_mask=attention_mask).last_hidden_state
+def hidden_states(encoder: nn.Module, input_ids: Tensor, context: Mapping[str, Tensor]) -> Tensor:
+    """The encoder's output, (B, L) -> (B, L, H).
+
+    `context` holds `attention_mask` and `token_type_ids`, (B, L), where they are not all 1 and 0.
+    """
+    output: Tensor = encoder(
+        input_ids,
+        attention_mask=context.get("attention_mask"),
+        token_type_ids=context.get("token_type_ids"),
+    ).last_hidden_state
     return output
 
 

@@ -6,6 +6,7 @@ size, V vocabulary.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -101,18 +102,18 @@ def _zero_outputs(network: Any, model: ModelConfig) -> None:
             layer.mlp.Wo.weight.zero_()
 
 
-def hidden_states(encoder: Any, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
+def hidden_states(encoder: Any, input_ids: Tensor, context: Mapping[str, Tensor]) -> Tensor:
     """The encoder's output, (B, L) -> (B, L, H).
 
+    `context` holds `attention_mask` (B, L) where it is not all 1; this family has no token types.
     Where all layers see everything the mask is handed over ready-made: the model would build one
     for sliding windows too at every call.
     """
-    mask: Any = attention_mask
+    mask: Any = context.get("attention_mask")
     if set(encoder.config.layer_types) == {"full_attention"}:
-        wide = None if attention_mask is None else attention_mask[:, None, None, :].bool()
-        if wide is not None:
-            wide = wide.expand(-1, 1, input_ids.shape[1], -1)  # (B, 1, L, L)
-        mask = {"full_attention": wide}
+        if mask is not None:
+            mask = mask[:, None, None, :].bool().expand(-1, 1, input_ids.shape[1], -1)  # (B,1,L,L)
+        mask = {"full_attention": mask}
     output: Tensor = encoder(input_ids, attention_mask=mask).last_hidden_state
     return output
 

@@ -10,6 +10,7 @@ B sequences, L tokens, N rows of any kind, H hidden size, V vocabulary.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -80,9 +81,12 @@ class PretrainingModel(nn.Module):
             if network is not None:
                 network.get_output_embeddings().weight = table
 
-    def encoder_hidden(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
-        """The encoder's output, (B, L) -> (B, L, H)."""
-        return self._hidden(self.encoder, input_ids, attention_mask)
+    def encoder_hidden(self, input_ids: Tensor, context: Mapping[str, Tensor]) -> Tensor:
+        """The encoder's output, (B, L) -> (B, L, H).
+
+        `context` holds `attention_mask` and `token_type_ids` where the batch has them.
+        """
+        return self._hidden(self.encoder, input_ids, context)
 
     def encoder_token_logits(self, hidden: Tensor) -> Tensor:
         """Vocabulary logits of the head on the encoder, (N, H) -> (N, V)."""
@@ -95,16 +99,16 @@ class PretrainingModel(nn.Module):
         return logits
 
     def generator_logits(
-        self, masked_input_ids: Tensor, attention_mask: Tensor | None, positions: Tensor
+        self, masked_input_ids: Tensor, context: Mapping[str, Tensor], positions: Tensor
     ) -> Tensor:
         """Vocabulary logits at the masked positions alone, (B, L) and (B, P) -> (B, P, V)."""
         body = self.generator.base_model
-        hidden = self._hidden(body, masked_input_ids, attention_mask)
+        hidden = self._hidden(body, masked_input_ids, context)
         logits: Tensor = self.family.masked_lm_logits(self.generator, gather(hidden, positions))
         return logits
 
-    def _hidden(self, encoder: Any, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
-        output: Tensor = self.family.hidden_states(encoder, input_ids, attention_mask)
+    def _hidden(self, encoder: Any, input_ids: Tensor, context: Mapping[str, Tensor]) -> Tensor:
+        output: Tensor = self.family.hidden_states(encoder, input_ids, context)
         return output
 
     @torch.no_grad()

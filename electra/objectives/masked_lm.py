@@ -37,7 +37,7 @@ class MaskedLM(nn.Module):
 
     def forward(self, batch: Batch, generator: torch.Generator) -> StepOutput:
         """Cross-entropy summed over the masked positions."""
-        hidden = self.model.encoder_hidden(batch["masked_input_ids"], batch.get("attention_mask"))
+        hidden = self.model.encoder_hidden(batch["masked_input_ids"], batch)
         logits = self.model.encoder_token_logits(gather(hidden, batch["masked_positions"]))
         return masked_lm_output("encoder_mlm", logits, batch)
 

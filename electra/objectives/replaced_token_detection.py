@@ -79,15 +79,15 @@ class ReplacedTokenDetection(nn.Module):
         """Losses summed over their targets."""
         mask, positions = batch.get("attention_mask"), batch["masked_positions"]
         if self._warm:
-            hidden = self.model.encoder_hidden(batch["masked_input_ids"], mask)
+            hidden = self.model.encoder_hidden(batch["masked_input_ids"], batch)
             logits = self.model.encoder_token_logits(gather(hidden, positions))
             return masked_lm_output("encoder_mlm", logits, batch)
         generator_logits = self.model.generator_logits(
-            batch["masked_input_ids"], mask, positions
+            batch["masked_input_ids"], batch, positions
         )  # (B, P, V)
         output = masked_lm_output("generator", generator_logits, batch)
         corrupted, is_replaced = self.corrupt(batch, generator_logits, generator)  # (B, L)
-        hidden = self.model.encoder_hidden(corrupted, mask)  # (B, L, H)
+        hidden = self.model.encoder_hidden(corrupted, batch)  # (B, L, H)
         logits = self.model.replaced_logits(hidden).float()  # (B, L)
         losses = F.binary_cross_entropy_with_logits(logits, is_replaced.float(), reduction="none")
         weights = torch.ones_like(losses) if mask is None else mask.to(losses.dtype)
@@ -119,10 +119,10 @@ class ReplacedTokenDetection(nn.Module):
             output = self.forward(batch, generator)
             return ProbeOutput(_means(output, counts))
         mask, positions = batch.get("attention_mask"), batch["masked_positions"]
-        generator_logits = self.model.generator_logits(batch["masked_input_ids"], mask, positions)
+        generator_logits = self.model.generator_logits(batch["masked_input_ids"], batch, positions)
         output = masked_lm_output("generator", generator_logits, batch)
         corrupted, is_replaced = self.corrupt(batch, generator_logits, generator)
-        hidden = self.model.encoder_hidden(corrupted, mask)
+        hidden = self.model.encoder_hidden(corrupted, batch)
         logits = self.model.replaced_logits(hidden).float()
         real = torch.ones_like(is_replaced) if mask is None else mask.bool()
         scores, truth = logits[real], is_replaced[real]
