@@ -1,0 +1,106 @@
+"""Rows of a corpus: what they hold, at any length, and what a cut shard says."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from electra.corpus.batches import CorpusSource
+from electra.corpus.examples import Examples
+from electra.corpus.shards import Corpus, ShardWriter, Split
+from electra.corpus.tokenizer import SpecialIds
+from electra.errors import DataError
+
+SPECIAL = SpecialIds(pad=0, unk=1, cls=2, sep=3, mask=4)
+
+
+def make_split(folder: Path, lengths: list[int], max_tokens: int = 50) -> Split:
+    """Document d is the ids 10 + d, 10 + d, ... so that a token tells its document."""
+    writer = ShardWriter(folder, "train", vocab_size=5000, sep_id=3, max_tokens=max_tokens)
+    for d, length in enumerate(lengths):
+        writer.add([10 + d] * length)
+    writer.flush()
+    return Split(folder, "train", writer.dtype, writer.shards)
+
+
+def all_rows(examples: Examples) -> np.ndarray:
+    return examples.rows(np.arange(len(examples), dtype=np.uint64))
+
+
+@settings(max_examples=30)
+@given(lengths=st.lists(st.integers(1, 60), min_size=1, max_size=12), length=st.integers(8, 20))
+def test_rows_within_documents(
+    tmp_path_factory: pytest.TempPathFactory, lengths: list[int], length: int
+) -> None:
+    split = make_split(tmp_path_factory.mktemp("s"), lengths)
+    rows = all_rows(Examples(split, SPECIAL, max_length=length, cross_documents=False))
+    seen = dict.fromkeys(range(len(lengths)), 0)
+    for row in rows:
+        real = row[row != 0]
+        assert real[0] == 2
+        assert real[-1] == 3
+        assert (row[len(real) :] == 0).all()
+        documents = set(real[1:-1])
+        assert len(documents) == 1
+        seen[int(documents.pop()) - 10] += len(real) - 2
+    for d, total in seen.items():
+        # only a last window under 8 tokens may be left out
+        assert lengths[d] - 8 < total <= lengths[d]
+        assert total > 0
+
+
+def test_rows_across_documents_are_full(tmp_path: Path) -> None:
+    split = make_split(tmp_path, [5, 30, 9, 2, 40], max_tokens=1000)
+    rows = all_rows(Examples(split, SPECIAL, max_length=10, cross_documents=True))
+    assert len(rows) == (5 + 30 + 9 + 2 + 40 + 5) // 8
+    assert (rows[:, 0] == 2).all()
+    assert (rows[:, -1] == 3).all()
+    assert not (rows == 0).any()
+    assert rows[0].tolist() == [2, 10, 10, 10, 10, 10, 3, 11, 11, 3]
+
+
+def test_a_corpus_folder_serves_every_length(corpus: Path) -> None:
+    split = Corpus(corpus).split("train")
+    sizes = [len(Examples(split, SPECIAL, max_length=n, cross_documents=True)) for n in (8, 16, 32)]
+    assert sizes[0] > sizes[1] > sizes[2] > 0
+
+
+def test_batches_are_a_function_of_the_position(corpus: Path) -> None:
+    examples = Examples(
+        Corpus(corpus).split("train"), SPECIAL, max_length=16, cross_documents=False
+    )
+    source = CorpusSource(examples, pad_id=0, seed=3)
+    whole = source.batch(40, 8)
+    assert whole["input_ids"].shape == (8, 16)
+    assert ((whole["input_ids"] != 0).long() == whole["attention_mask"]).all()
+    for i in range(8):
+        assert (source.batch(40 + i, 1)["input_ids"] == whole["input_ids"][i]).all()
+
+
+def test_a_cut_shard_is_named(tmp_path: Path) -> None:
+    split = make_split(tmp_path, [30, 30], max_tokens=1000)
+    path = tmp_path / "train-00000.bin"
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(DataError, match=r"train-00000\.bin is cut short"):
+        split.tokens(0, 10, 20)
+    with pytest.raises(DataError, match=r"train-00000\.bin is cut short"):
+        Split(tmp_path, "train", "uint16", split.shards)
+    path.unlink()
+    with pytest.raises(DataError, match=r"train-00000\.bin is missing"):
+        Split(tmp_path, "train", "uint16", split.shards)
+
+
+def test_too_little_text_for_one_row(tmp_path: Path) -> None:
+    split = make_split(tmp_path, [3])
+    with pytest.raises(DataError, match="too few for one sequence of 64"):
+        Examples(split, SPECIAL, max_length=64, cross_documents=True)
+
+
+def test_wide_vocabularies_take_four_bytes(tmp_path: Path) -> None:
+    writer = ShardWriter(tmp_path, "train", vocab_size=70_000, sep_id=3)
+    writer.add([69_999, 1])
+    writer.flush()
+    split = Split(tmp_path, "train", writer.dtype, writer.shards)
+    assert split.tokens(0, 0, 3).tolist() == [69_999, 1, 3]

@@ -1,0 +1,179 @@
+"""The objective against a slow reference written by hand, and its stages."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from electra.corpus.tokenizer import SpecialIds
+from electra.model.pretraining_model import PretrainingModel
+from electra.objectives.masking import max_masked
+from electra.objectives.replaced_token_detection import ReplacedTokenDetection
+from electra.training.loop import example_generator
+from tests.shapes import tiny_config
+
+SPECIAL = SpecialIds(pad=0, unk=1, cls=2, sep=3, mask=4)
+VOCAB = 50
+
+
+def make_objective(family: str, **objective: object) -> ReplacedTokenDetection:
+    config = tiny_config(family, objective=objective)
+    torch.manual_seed(0)
+    needs_head = config.objective.warm_start > 0 or config.objective.encoder_mlm_weight > 0
+    model = PretrainingModel(
+        config.model, vocab_size=VOCAB, special=SPECIAL, with_masked_lm=needs_head
+    )
+    return ReplacedTokenDetection(model, config.objective).eval()
+
+
+def padded_batch() -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(5)
+    ids = torch.randint(5, VOCAB, (3, 14), generator=generator)
+    mask = torch.ones_like(ids)
+    for row, length in enumerate((14, 9, 5)):
+        ids[row, 0], ids[row, length - 1] = 2, 3
+        ids[row, length:], mask[row, length:] = 0, 0
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+def slow_reference(
+    objective: ReplacedTokenDetection, batch: dict[str, Tensor]
+) -> tuple[dict[str, float], dict[str, int], list[list[int]]]:
+    """Masking, sampling and both losses with loops over Python numbers.
+
+    Only the networks and the stream of random numbers are shared: uniform (B, L) for the choice,
+    uniform (B, P) for [MASK] or kept, exponential (B, P, V) for the samples.
+    """
+    config, model = objective.config, objective.model
+    ids, mask = batch["input_ids"], batch["attention_mask"]
+    rows, length = ids.shape
+    slots = max_masked(length, config.mask_prob)
+    generator = example_generator(0, 0, ids.device)
+    noise = torch.rand(rows, length, generator=generator).tolist()
+    chosen: list[list[int]] = []
+    for row in range(rows):
+        tokens = [int(t) for t in ids[row]]
+        maskable = [p for p in range(length) if mask[row, p] and tokens[p] not in (0, 2, 3, 4)]
+        count = max(1, min(slots, round(int(mask[row].sum()) * config.mask_prob)))
+        chosen.append(sorted(maskable, key=lambda p, row=row: noise[row][p])[:count])
+    shown = torch.rand(rows, slots, generator=generator).tolist()
+    masked = ids.clone()
+    for row, positions in enumerate(chosen):
+        for slot, position in enumerate(positions):
+            if shown[row][slot] < config.mask_token_prob:
+                masked[row, position] = SPECIAL.mask
+    grid = torch.zeros(rows, slots, dtype=torch.int64)
+    for row, positions in enumerate(chosen):
+        grid[row, : len(positions)] = torch.tensor(positions)
+    logits = model.generator_logits(masked, batch, grid).tolist()
+    exponential = torch.empty(rows, slots, VOCAB).exponential_(generator=generator).tolist()
+    corrupted = ids.clone()
+    generator_loss, num_masked = 0.0, 0
+    for row, positions in enumerate(chosen):
+        for slot, position in enumerate(positions):
+            scores = logits[row][slot]
+            top = max(scores)
+            normaliser = top + math.log(sum(math.exp(s - top) for s in scores))
+            generator_loss += normaliser - scores[int(ids[row, position])]
+            num_masked += 1
+            gumbel = [s - math.log(e) for s, e in zip(scores, exponential[row][slot], strict=True)]
+            corrupted[row, position] = gumbel.index(max(gumbel))
+    verdicts = model.replaced_logits(model.encoder_hidden(corrupted, batch)).tolist()
+    discriminator_loss, num_tokens = 0.0, 0
+    for row in range(rows):
+        for position in range(length):
+            if mask[row, position]:
+                replaced = int(corrupted[row, position]) != int(ids[row, position])
+                logit = verdicts[row][position] * (1 if replaced else -1)
+                discriminator_loss += math.log1p(math.exp(-logit))
+                num_tokens += 1
+    losses = {"generator_loss": generator_loss, "discriminator_loss": discriminator_loss}
+    counts = {"generator_loss": num_masked, "discriminator_loss": num_tokens}
+    return losses, counts, corrupted.tolist()
+
+
+@torch.no_grad()
+def test_parity_with_the_slow_reference() -> None:
+    batch = padded_batch()
+    for family in ("classic", "modern"):
+        for mask_token_prob in (0.85, 1.0):
+            objective = make_objective(family, mask_prob=0.3, mask_token_prob=mask_token_prob)
+            losses, counts, corrupted = slow_reference(objective, batch)
+            generator = example_generator(0, 0, torch.device("cpu"))
+            prepared, found = objective.prepare(batch, generator)
+            assert {name: int(count) for name, count in found.items()} == counts
+            output = objective.forward(prepared, generator)
+            for name, value in losses.items():
+                assert math.isclose(float(output.losses[name]), value, rel_tol=1e-5), name
+            generator = example_generator(0, 0, torch.device("cpu"))
+            prepared, _ = objective.prepare(batch, generator)
+            logits = objective.model.generator_logits(
+                prepared["masked_input_ids"], batch, prepared["masked_positions"]
+            )
+            assert objective.corrupt(prepared, logits, generator)[0].tolist() == corrupted
+
+
+def gradient_norms(objective: ReplacedTokenDetection, loss_name: str) -> dict[str, float]:
+    objective.zero_grad()
+    generator = example_generator(0, 0, torch.device("cpu"))
+    prepared, _ = objective.prepare(padded_batch(), generator)
+    objective.forward(prepared, generator).losses[loss_name].backward()
+    return {
+        name: float(p.grad.norm()) if p.grad is not None else 0.0
+        for name, p in objective.model.named_parameters()
+    }
+
+
+def test_the_discriminators_loss_does_not_reach_the_generator() -> None:
+    for family in ("classic", "modern"):
+        norms = gradient_norms(make_objective(family), "discriminator_loss")
+        for name, norm in norms.items():
+            inside = name.startswith("generator") and "embeddings." not in name
+            assert norm == 0.0 or not inside, name
+        assert any(norm > 0 for name, norm in norms.items() if "embeddings" in name)
+
+
+def test_padding_does_not_matter() -> None:
+    for family in ("classic", "modern"):
+        objective = make_objective(family)
+        batch = padded_batch()
+        with torch.no_grad():
+            wide = objective.model.encoder_hidden(batch["input_ids"], batch)
+            short = objective.model.encoder_hidden(batch["input_ids"][2:, :5], {})
+        assert torch.allclose(wide[2:, :5], short, atol=1e-5)
+
+
+def test_stages_of_a_warm_start() -> None:
+    for family in ("modern", "classic"):
+        config = tiny_config(
+            family,
+            model={"generator_size": 1.0, "embedding_size": None},
+            objective={"warm_start": 0.5},
+        )
+        torch.manual_seed(0)
+        model = PretrainingModel(
+            config.model, vocab_size=VOCAB, special=SPECIAL, with_masked_lm=True
+        )
+        objective = ReplacedTokenDetection(model, config.objective)
+        objective.begin_step(0.49)
+        assert set(objective.loss_weights) == {"encoder_mlm_loss"}
+        _, counts = objective.prepare(padded_batch(), example_generator(0, 0, torch.device("cpu")))
+        assert set(counts) == {"encoder_mlm_loss"}
+        first = next(model.encoder.parameters())
+        with torch.no_grad():
+            for parameter in model.masked_lm.parameters():
+                parameter.add_(0.1)
+        objective.begin_step(0.5)
+        assert not objective.warm
+        source = model.masked_lm.state_dict()
+        for name, tensor in model.generator.state_dict().items():
+            assert torch.equal(tensor, source[name]), name
+        assert next(model.encoder.parameters()) is first
+        assert "discriminator_loss" in objective.loss_weights
+        # the copies are apart from here on, the tables are not
+        name = next(n for n, _ in model.generator.named_parameters() if "layer" in n)
+        with torch.no_grad():
+            dict(model.generator.named_parameters())[name].zero_()
+        assert not torch.equal(
+            model.generator.state_dict()[name], model.masked_lm.state_dict()[name]
+        )

@@ -1,0 +1,99 @@
+"""Recipes: merging, unknown keys, types, budgets, round trip."""
+
+import tomllib
+
+import pytest
+
+from electra.config import FinetuneConfig, PretrainConfig
+from electra.errors import ConfigError
+from electra.recipe import nest, option_rows, read_recipe, recipe_names, resolve, to_toml
+
+
+def config(**sections: dict[str, object]) -> PretrainConfig:
+    return resolve(
+        PretrainConfig, [("recipe", {"training": {"max_steps": 5}}), ("flags", sections)]
+    )
+
+
+def test_later_layers_win_and_strings_are_parsed() -> None:
+    made = config(
+        optimizer={"learning_rate": "3e-4", "bias_correction": "false"},
+        model={"generator_layers": "none"},
+        schedule={"warmup_steps": "10"},
+    )
+    assert made.optimizer.learning_rate == 3e-4
+    assert made.optimizer.bias_correction is False
+    assert made.model.generator_layers is None
+    assert made.schedule.warmup_steps == 10
+
+
+def test_a_budget_on_the_command_line_replaces_the_recipes() -> None:
+    made = config(training={"minutes": "2"})
+    assert made.training.minutes == 2
+    assert made.training.max_steps is None
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"optimizer": {"lerning_rate": 1}}, 'did you mean "learning_rate"?'),
+        ({"optimiser": {"learning_rate": 1}}, 'did you mean "optimizer"?'),
+        ({"optimizer": {"learning_rate": "fast"}}, "it must be a number"),
+        ({"training": {"max_steps": 2.5}}, "it must be a whole number"),
+        ({"training": {"max_steps": "inf"}}, "it must be a whole number"),
+        ({"training": {"max_steps": 1, "minutes": 1}}, "exactly one budget"),
+        ({"training": {"max_steps": -1}}, "--training.max-steps is -1; allowed: above 0"),
+        ({"training": {"micro_batch_size": 7}}, "a divisor of the global batch size 128"),
+        ({"objective": {"name": "masked_ml"}}, 'did you mean "masked_lm"?'),
+        ({"objective": {"mask_prob": 0.0}}, "--objective.mask-prob is 0.0"),
+        ({"model": {"num_attention_heads": 3}}, "a divisor of hidden_size 256"),
+        ({"model": {"embedding_size": 64}}, "the modern family has no projection"),
+        ({"data": {"max_length": 1024}}, "at most model.max_position_embeddings 512"),
+        ({"schedule": {"warmup_steps": 1, "warmup_ratio": 0.1}}, "give one"),
+        ({"model": 3}, '"model" is a section'),
+        ({"optimizer": {"bias_correction": "maybe"}}, "it must be true or false"),
+    ],
+)
+def test_mistakes_are_named(sections: dict[str, dict[str, object]], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config(**sections)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_budget_is_refused() -> None:
+    with pytest.raises(ConfigError, match="no budget"):
+        resolve(PretrainConfig, [("recipe", {})])
+
+
+def test_unknown_recipe_offers_the_nearest() -> None:
+    with pytest.raises(ConfigError, match='did you mean "classic-small"'):
+        read_recipe("clasic-small")
+    with pytest.raises(ConfigError, match=r"nothing\.toml does not exist"):
+        read_recipe("nothing.toml")
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_round_trip_through_toml(name: str) -> None:
+    made = resolve(PretrainConfig, [(name, read_recipe(name))])
+    again = resolve(PretrainConfig, [("again", tomllib.loads(to_toml(made)))])
+    assert again == made
+
+
+def test_epochs_are_a_budget_too() -> None:
+    layers = [("a", {"training": {"epochs": 3}}), ("b", {"training": {"max_steps": 4}})]
+    made = resolve(FinetuneConfig, layers)
+    assert made.training.epochs is None
+    assert made.training.max_steps == 4
+
+
+def test_flags_become_tables() -> None:
+    nested = nest({"training.max-steps": "1", "data.max-length": "16"})
+    assert nested == {"training": {"max_steps": "1"}, "data": {"max_length": "16"}}
+
+
+@pytest.mark.parametrize("cls", [PretrainConfig, FinetuneConfig])
+def test_every_field_has_help(cls: type) -> None:
+    rows = option_rows(cls)
+    assert len(rows) > 20
+    assert all(text and flag.startswith("--") for flag, _, _, text in rows)

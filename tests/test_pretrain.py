@@ -1,0 +1,249 @@
+"""`pretrain` from corpus folder to run folder, interrupted and not."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModel, AutoTokenizer
+
+from electra.errors import ConfigError, OutputExistsError
+from electra.pretrain import pretrain
+from electra.training.loggers import read_metrics
+from tests.shapes import tiny_config
+
+PARTS = ("encoder", "generator", "discriminator")
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return {
+        f"{part}/{name}": tensor
+        for part in PARTS
+        for name, tensor in load_file(run / part / "model.safetensors").items()
+    }
+
+
+def assert_same_bits(one: Path, other: Path) -> None:
+    a, b = weights(one), weights(other)
+    assert a.keys() == b.keys()
+    for name in a:
+        assert torch.equal(a[name], b[name]), name
+
+
+def rows_of(run: Path) -> list[dict[str, Any]]:
+    timed = ("seconds", "tokens_per_second")
+    rows = read_metrics(run / "metrics.jsonl")
+    return [{k: v for k, v in row.items() if k not in timed} for row in rows]
+
+
+@pytest.mark.parametrize("family", ["modern", "classic"])
+def test_the_run_folder(corpus: Path, tmp_path: Path, family: str) -> None:
+    report = pretrain(data=corpus, output=tmp_path / "run", config=tiny_config(family))
+    run = tmp_path / "run"
+    assert {p.name for p in run.iterdir()} == {
+        *PARTS,
+        "config.toml",
+        "environment.json",
+        "metrics.jsonl",
+        "checkpoints",
+        "report.json",
+        "report.html",
+    }
+    assert report == json.loads((run / "report.json").read_text("utf-8"))
+    assert report["steps"] == 8
+    assert report["tokens"] <= 8 * 8 * 16
+    assert 0 < report["metrics"]["discriminator_auc"] < 1
+    rows = read_metrics(run / "metrics.jsonl")
+    for name in ("step", "tokens_seen", "seconds", "lr", "loss", "generator_loss"):
+        assert name in rows[0]
+    for name in ("discriminator_loss", "grad_norm", "tokens_per_second"):
+        assert name in rows[0]
+    assert "eval_generator_loss" in rows[-1]
+    for part in PARTS:
+        tokenizer = AutoTokenizer.from_pretrained(run / part)
+        assert tokenizer.model_max_length == 32
+        assert (run / part / "vocab.txt").is_file()
+        assert not list((run / part).glob("*.py"))
+        card = (run / part / "README.md").read_text("utf-8")
+        assert "Terms of the text: made for the tests." in card
+        assert card.startswith("---\nlibrary_name: transformers\n")
+    encoder = AutoModel.from_pretrained(run / "encoder")
+    output = encoder(
+        **AutoTokenizer.from_pretrained(run / "encoder")("the cat", return_tensors="pt")
+    )
+    assert output.last_hidden_state.shape[-1] == 32
+
+
+def test_masked_lm_saves_its_own_parts(corpus: Path, tmp_path: Path) -> None:
+    config = tiny_config("modern", objective={"name": "masked_lm"})
+    report = pretrain(data=corpus, output=tmp_path / "run", config=config)
+    assert "encoder_mlm_loss" in report["metrics"]
+    assert (tmp_path / "run" / "masked_lm" / "model.safetensors").is_file()
+    assert not (tmp_path / "run" / "generator").exists()
+
+
+def test_it_learns(corpus: Path, tmp_path: Path) -> None:
+    config = tiny_config(
+        "modern",
+        objective={"warm_start": 0.4, "mask_token_prob": 1.0},
+        optimizer={"learning_rate": 1e-2},
+        training={"max_steps": 400, "global_batch_size": 16},
+        logging={"log_steps": 20},
+    )
+    report = pretrain(data=corpus, output=tmp_path / "run", config=config)
+    first = read_metrics(tmp_path / "run" / "metrics.jsonl")[0]
+    assert report["metrics"]["generator_loss"] < 0.6 * first["encoder_mlm_loss"]
+    assert report["metrics"]["discriminator_auc"] > 0.6
+
+
+class StopAt:
+    """Kills training by an exception in the n-th call of a function."""
+
+    def __init__(self, function: Any, calls: int) -> None:
+        self.function, self.calls = function, calls
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self.calls -= 1
+        if self.calls == 0:
+            raise MemoryError("the machine gave up")
+        return self.function(*args, **kwargs)
+
+
+@pytest.mark.parametrize("family", ["modern", "classic"])
+@pytest.mark.parametrize("budget", [{"max_steps": 12}, {"max_tokens": 1400}])
+def test_resumed_equals_undisturbed(
+    corpus: Path,
+    tmp_path: Path,
+    family: str,
+    budget: dict[str, int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = tiny_config(
+        family,
+        model={"hidden_dropout_prob": 0.1, "generator_size": 1.0, "embedding_size": None},
+        objective={"warm_start": 0.4, "encoder_mlm_weight": 1.0},
+        training={**budget, "save_steps": 3, "eval_steps": 4},
+        data={"cross_documents": False},
+    )
+    pretrain(data=corpus, output=tmp_path / "whole", config=config)
+    from electra.training import loop
+
+    broken = StopAt(loop.clip_gradients, 8)
+    monkeypatch.setattr(loop, "clip_gradients", broken)
+    with pytest.raises(MemoryError):
+        pretrain(data=corpus, output=tmp_path / "run", config=config)
+    monkeypatch.undo()
+    pretrain(data=corpus, output=tmp_path / "run", config=config, resume="auto")
+    assert_same_bits(tmp_path / "whole", tmp_path / "run")
+    assert rows_of(tmp_path / "whole") == rows_of(tmp_path / "run")
+
+
+def command(corpus: Path, run: Path, *extra: str) -> list[str]:
+    return [
+        *(
+            sys.executable,
+            "-c",
+            "import torch; torch.set_num_threads(1); import electra.cli as c; c.main()",
+        ),
+        *("pretrain", "--data", str(corpus), "--output", str(run)),
+        *("--model.hidden-size", "32", "--model.num-hidden-layers", "2"),
+        *("--model.intermediate-size", "48", "--model.generator-layers", "1"),
+        *("--data.max-length", "16", "--training.global-batch-size", "8"),
+        *("--training.max-steps", "300", "--training.save-steps", "5"),
+        *("--training.save-total-limit", "3", *extra),
+    ]
+
+
+def wait_for(path: Path, process: "subprocess.Popen[str]") -> None:
+    deadline = time.monotonic() + 60
+    while not list(path.glob("step-*")):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_ctrl_c_writes_a_checkpoint_and_the_way_on(corpus: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    process = subprocess.Popen(command(corpus, run), stderr=subprocess.PIPE, text=True)
+    wait_for(run / "checkpoints", process)
+    process.send_signal(signal.SIGINT)
+    _, shown = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in shown
+    assert f"--output {run} --resume auto" in " ".join(shown.split())
+    step = max(int(p.name[5:]) for p in (run / "checkpoints").iterdir())
+    assert f"stopped at step {step}" in shown
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_ends_with_the_same_bits(corpus: Path, tmp_path: Path) -> None:
+    subprocess.run(command(corpus, tmp_path / "whole"), check=True, capture_output=True)
+    run, chooser = tmp_path / "run", random.Random(4)
+    for _ in range(8):
+        process = subprocess.Popen(
+            command(corpus, run, "--resume", "auto"), stderr=subprocess.PIPE, text=True
+        )
+        if (run / "checkpoints").exists():
+            time.sleep(chooser.uniform(3, 7))
+        else:
+            wait_for(run / "checkpoints", process)
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
+    done = subprocess.run(
+        command(corpus, run, "--resume", "auto"), check=True, capture_output=True, text=True
+    )
+    assert "Traceback" not in done.stderr
+    assert_same_bits(tmp_path / "whole", run)
+
+
+def test_what_is_refused(corpus: Path, tmp_path: Path) -> None:
+    config = tiny_config("modern")
+    run = tmp_path / "run"
+    first = pretrain(data=corpus, output=run, config=config)
+    with pytest.raises(OutputExistsError, match="already holds a run: --resume auto continues it"):
+        pretrain(data=corpus, output=run, config=config)
+    # finished: said, not done again
+    assert pretrain(data=corpus, output=run, config=config, resume="auto") == first
+    pretrain(data=corpus, output=run, config=config, overwrite=True)
+    assert (tmp_path / "run.old-1" / "report.json").is_file()
+
+
+def test_resuming_another_recipe_or_corpus_is_refused(corpus: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    config = tiny_config("modern", training={"save_steps": 4})
+    pretrain(data=corpus, output=run, config=config)
+    (run / "report.json").unlink()  # as if killed just before the end
+    other = tiny_config("modern", objective={"mask_prob": 0.3}, training={"save_steps": 4})
+    with pytest.raises(ConfigError, match=r"objective\.mask_prob 0\.15 -> 0\.3"):
+        pretrain(data=corpus, output=run, config=other, resume="auto")
+    environment = json.loads((run / "environment.json").read_text("utf-8"))
+    environment["inputs"]["data"]["sha256"] = "0" * 64
+    (run / "environment.json").write_text(json.dumps(environment))
+    with pytest.raises(ConfigError, match=r"was begun otherwise \(--data"):
+        pretrain(data=corpus, output=run, config=config, resume="auto")
+
+
+def test_minutes_and_their_replay(corpus: Path, tmp_path: Path) -> None:
+    config = tiny_config("modern", training={"minutes": 0.01})
+    pretrain(data=corpus, output=tmp_path / "timed", config=config)
+    again = tiny_config(
+        "modern",
+        training={"minutes": 0.01},
+        schedule={"replay": str(tmp_path / "timed" / "metrics.jsonl")},
+    )
+    pretrain(data=corpus, output=tmp_path / "again", config=again)
+    assert_same_bits(tmp_path / "timed", tmp_path / "again")
+
+
+def test_a_warm_start_needs_a_generator_of_the_same_width(corpus: Path, tmp_path: Path) -> None:
+    config = tiny_config("classic", objective={"warm_start": 0.5})
+    with pytest.raises(ConfigError, match=r"it needs --model\.generator-size 1, not 0\.5"):
+        pretrain(data=corpus, output=tmp_path / "run", config=config)

@@ -1,0 +1,65 @@
+"""Schedule points, budgets, replay."""
+
+import itertools
+import json
+from pathlib import Path
+
+import pytest
+
+from electra.config import ScheduleConfig, TrainingConfig
+from electra.errors import ConfigError
+from electra.training.schedule import Budget, TrainState, lr_factor
+
+
+@pytest.mark.parametrize(
+    ("step", "rate"),
+    [(0, 0.0), (5_000, 2.4875e-4), (10_000, 4.95e-4), (500_000, 2.5e-4), (1_000_000, 0.0)],
+)
+def test_the_published_schedule(step: int, rate: float) -> None:
+    config = ScheduleConfig(decay="linear", overlap=True, warmup_steps=10_000)
+    factor = lr_factor(config, step=step, progress=step / 1e6, total_steps=1_000_000)
+    assert 5e-4 * factor == pytest.approx(rate)
+
+
+def test_warmup_then_decay() -> None:
+    config = ScheduleConfig(warmup_steps=10)
+    rates = [lr_factor(config, step=s, progress=s / 100, total_steps=100) for s in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[9] == rates[10] == pytest.approx(1.0)
+    assert all(a > b for a, b in itertools.pairwise(rates[10:]))
+    assert rates[99] == pytest.approx(1 / 90)
+
+
+def test_warmup_by_share_moves_from_the_first_update() -> None:
+    config = ScheduleConfig(warmup_ratio=0.1, decay_start=0.5, decay="cosine")
+    rates = [lr_factor(config, step=s, progress=s / 100, total_steps=100) for s in range(100)]
+    assert 0 < rates[0] < rates[5] < rates[10] == 1.0
+    assert rates[50] == 1.0 > rates[51]
+    assert rates[75] == pytest.approx(0.5)
+
+
+def test_budgets() -> None:
+    state = TrainState(step=5, tokens_seen=300, seconds=30.0)
+    assert Budget.of(TrainingConfig(max_steps=10)).progress(state) == 0.5
+    assert Budget.of(TrainingConfig(max_tokens=600)).progress(state) == 0.5
+    assert Budget.of(TrainingConfig(minutes=1)).progress(state) == 0.5
+    assert Budget.of(TrainingConfig(minutes=0.1)).progress(state) == 1.0
+    assert Budget.of(TrainingConfig(minutes=1)).total_steps(state) == 10
+
+
+def test_replay_repeats_the_progress(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    rows = [
+        {"step": 2, "progress": [0.0, 0.3]},
+        {"step": 2, "eval_x": 1},
+        {"step": 3, "progress": [0.7]},
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    budget = Budget.of(TrainingConfig(minutes=1), str(path))
+    found = [budget.progress(TrainState(step=s, seconds=9.9)) for s in range(4)]
+    assert found == [0.0, 0.3, 0.7, 1.0]
+    with pytest.raises(ConfigError, match="does not exist"):
+        Budget.of(TrainingConfig(minutes=1), str(tmp_path / "no"))
+    path.write_text('{"step": 1}\n')
+    with pytest.raises(ConfigError, match="holds no progress"):
+        Budget.of(TrainingConfig(minutes=1), str(path))
