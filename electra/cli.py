@@ -403,3 +403,41 @@ def doctor() -> None:
     from electra.doctor import doctor as run_doctor
 
     run_doctor(Console())
+
+
+@app.command
+def quickstart(
+    *,
+    minutes: float = 5.0,
+    output: Path = Path("runs/quickstart"),
+    compare: Overwrite = False,
+    recipe: str = "tiny",
+    overrides: Overrides = None,
+) -> None:
+    """Go the whole way once: raw text to encoder to classifier to report.
+
+    The text is the documentation of the Python packages on this machine. A quickstart that was
+    interrupted goes on; a finished one is moved aside.
+
+    Parameters
+    ----------
+    minutes
+        Minutes of pretraining; the rest takes some four more on two cores.
+    output
+        Where everything goes.
+    compare
+        Pretrain by masked LM alone for as long, too, and show both side by side.
+    recipe
+        Of the pretraining; flags of the form --section.field change it.
+    """
+    tables = nest(overrides or {})
+    from electra.quickstart import quickstart as run_quickstart
+
+    run_quickstart(
+        output=output,
+        minutes=minutes,
+        compare=compare,
+        recipe=recipe,
+        overrides=tables,
+        console=_console(),
+    )

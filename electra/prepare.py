@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from rich import filesize
 from rich.console import Console
 from tokenizers import Tokenizer
 
@@ -240,7 +241,7 @@ def _documents(
             bar.update(task, completed=done + report.position)
             yield text
         done += path.stat().st_size
-        bar.update(task, completed=done, numbers=f"{done / 1e6:,.0f} MB")
+        bar.update(task, completed=done, numbers=filesize.decimal(done))
 
 
 def _groups(texts: Iterator[str]) -> Iterator[list[str]]:

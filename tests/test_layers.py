@@ -16,7 +16,7 @@ LAYERS = [
     {"model"},
     {"training"},
     {"objectives", "tasks"},
-    {"evaluation.probes", "artifacts"},
+    {"evaluation.probes", "evaluation.replaced_words", "artifacts"},
     VERBS,
     {"quickstart"},
     {"cli"},

@@ -1,0 +1,414 @@
+"""The whole way once, on text every machine has: the documentation of its Python packages.
+
+    electra quickstart
+
+Raw text -> tokenizer and shards -> pretraining -> fine-tuning a real classification (which package
+is this passage from) -> report. Every stage is one of the other verbs on files in the output
+folder, and is not done again where it is done already.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from electra.artifacts import report as html
+from electra.config import FINETUNE_DEFAULTS, FinetuneConfig, PretrainConfig
+from electra.corpus.files import read_rows
+from electra.corpus.python_documentation import PythonDocumentation, read_python_documentation
+from electra.errors import ConfigError
+from electra.evaluate import evaluate
+from electra.evaluation.replaced_words import Discriminator, Word, replace_words
+from electra.finetune import finetune
+from electra.prepare import PrepareSettings, prepare
+from electra.pretrain import pretrain
+from electra.recipe import read_recipe, resolve
+from electra.training.device import machine
+from electra.training.loggers import progress_bar, read_metrics
+from electra.training.run_folder import move_aside, write_text
+
+VOCAB_SIZE = 8_192
+SEEDS = (0, 1, 2)
+LEARNING_RATES = (5e-4, 1e-3, 2e-3)
+"""The grid, for pretrained and for random weights alike; chosen on the validation files."""
+FINETUNING: dict[str, dict[str, Any]] = {
+    "optimizer": {"layerwise_lr_decay": 1.0},
+    "training": {"epochs": 20, "global_batch_size": 16, "save_total_limit": 1},
+    "data": {"max_length": 96},
+}
+WRITTEN = (
+    ("The function returns the number of bananas in the list.", {6}),
+    ("If the file does not sing, an error is raised.", {5}),
+    ("The default value of this parameter is yesterday.", {7}),
+)
+"""Sentences written for the report, with the numbers of the words that do not belong."""
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """Something fine-tuned on the task."""
+
+    name: str
+    model: Path
+    from_scratch: bool = False
+
+
+def quickstart(
+    *,
+    output: Path = Path("runs/quickstart"),
+    minutes: float = 5.0,
+    compare: bool = False,
+    recipe: str = "tiny",
+    overrides: Mapping[str, Mapping[str, Any]] | None = None,
+    documentation: PythonDocumentation | None = None,
+    console: Console | None = None,
+) -> dict[str, Any]:
+    """Run all stages; return the report.
+
+    Args:
+        output: where everything goes; an unfinished quickstart there is continued, a finished one
+            is moved aside.
+        minutes: of pretraining.
+        compare: pretrain by masked LM alone for as long, too, and show both side by side.
+        recipe: of the pretraining.
+        overrides: sections of the recipe, as from the command line.
+        documentation: the text; none: that of this machine's packages.
+        console: where progress goes; none: nowhere.
+
+    Raises:
+        UserError: what the user can mend.
+        Interrupted: Ctrl-C while training; the same command goes on.
+    """
+    if minutes <= 0:
+        raise ConfigError(f"--minutes is {minutes}; allowed: above 0")
+    console = console or Console(quiet=True)
+    _move_finished(output, console)
+    began = time.monotonic()
+    stage = _Stages(console, total=5 + compare)
+
+    stage("reading the documentation of the installed packages")
+    held_out = _write_text(output / "text", documentation)
+
+    stage("training a tokenizer, writing token shards")
+    if not (output / "corpus" / "manifest.json").is_file():
+        settings = PrepareSettings(
+            vocab_size=VOCAB_SIZE,
+            licence="the licences of the installed Python packages",
+        )
+        prepare(
+            [output / "text" / "documents.jsonl"],
+            output=output / "corpus",
+            settings=settings,
+            console=console,
+        )
+
+    runs = {"pretrained": output / "pretraining"}
+    layers = [(f"recipe {recipe}", read_recipe(recipe)), ("command line", overrides or {})]
+    stage(f"pretraining for {minutes:g} minutes")
+    _pretrain(output, runs["pretrained"], layers, minutes, console)
+    if compare:
+        stage(f"pretraining by masked LM alone for {minutes:g} minutes")
+        runs["masked LM alone"] = output / "pretraining-masked-lm"
+        masked = [*layers, ("comparison", {"objective": {"name": "masked_lm"}})]
+        _pretrain(output, runs["masked LM alone"], masked, minutes, console)
+
+    stage("fine-tuning: which package is this passage from?")
+    contestants = [Contestant(name, run / "encoder") for name, run in runs.items()]
+    contestants.append(
+        Contestant("from scratch", runs["pretrained"] / "encoder", from_scratch=True)
+    )
+    results = _finetune_all(contestants, output, console)
+
+    stage("report")
+    report = _report(runs, results, output)
+    report["seconds"] = round(time.monotonic() - began, 1)
+    sentences = _marked_sentences(runs["pretrained"], held_out)
+    _write_html(output / "report.html", report, runs["pretrained"], sentences)
+    write_text(output / "report.json", json.dumps(report, indent=1) + "\n")
+    _tell(report, output, console)
+    return report
+
+
+class _Stages:
+    """Numbered headings."""
+
+    def __init__(self, console: Console, total: int) -> None:
+        self._console, self._total, self._number = console, total, 0
+
+    def __call__(self, title: str) -> None:
+        self._number += 1
+        self._console.print(f"\n[bold]{self._number}/{self._total}  {title}[/bold]")
+
+
+def _move_finished(output: Path, console: Console) -> None:
+    if (output / "report.json").is_file():
+        aside = move_aside(output)
+        console.print(f"the finished quickstart is now in {aside}", highlight=False)
+    elif output.exists() and any(output.iterdir()) and not (output / "text").is_dir():
+        raise ConfigError(f"{output} holds something else; choose another --output")
+
+
+def _write_text(folder: Path, documentation: PythonDocumentation | None) -> list[str]:
+    """Write the corpus and the three labelled files; return held-out documents."""
+    done = folder / "held_out.jsonl"
+    if not done.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        found = documentation or read_python_documentation(workers=os.cpu_count() or 1)
+        task = found.classification
+        if len(task.labels) < 2:
+            raise ConfigError(
+                "the installed packages hold too little documentation for a classification; "
+                'install more of them: pip install "electra[plot,dev]"'
+            )
+        _write_rows(folder / "documents.jsonl", ({"text": t} for t in found.documents))
+        for name in ("train", "validation", "test"):
+            examples = getattr(task, name)
+            rows = ({"text": e.text, "label": e.label} for e in examples)
+            _write_rows(folder / f"{name}.jsonl", rows)
+        _write_rows(done, ({"text": t} for t in found.held_out_documents))
+    return [row["text"] for row in read_rows(done)]
+
+
+def _write_rows(path: Path, rows: Iterable[Mapping[str, str]]) -> None:
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def _pretrain(
+    output: Path,
+    run: Path,
+    layers: Sequence[tuple[str, Mapping[str, Any]]],
+    minutes: float,
+    console: Console,
+) -> None:
+    budget = ("command line", {"training": {"minutes": minutes}})
+    config = resolve(PretrainConfig, [*layers, budget])
+    pretrain(data=output / "corpus", output=run, config=config, resume="auto", console=console)
+
+
+def _finetune_all(
+    contestants: Sequence[Contestant], output: Path, console: Console
+) -> dict[str, dict[str, Any]]:
+    """Every contestant: the grid with the first seed, the best rate with the others, the test."""
+    total = len(contestants) * (len(LEARNING_RATES) + len(SEEDS) - 1)
+    results = {}
+    with progress_bar(console) as bar:
+        task = bar.add_task("fine-tuning", total=total, numbers="")
+
+        def run(who: Contestant, rate: float, seed: int) -> tuple[float, Path]:
+            bar.update(task, numbers=f"{who.name}, learning rate {rate:g}, seed {seed}")
+            folder = output / "finetuning" / who.name.replace(" ", "-") / f"lr-{rate:g}-seed-{seed}"
+            flags = {"optimizer": {"learning_rate": rate}, "training": {"seed": seed}}
+            config = resolve(
+                FinetuneConfig,
+                [("defaults", FINETUNE_DEFAULTS), ("quickstart", FINETUNING), ("run", flags)],
+            )
+            result = finetune(
+                model=str(who.model),
+                train=str(output / "text" / "train.jsonl"),
+                validation=str(output / "text" / "validation.jsonl"),
+                output=folder,
+                config=config,
+                resume="auto" if folder.exists() else "never",
+                from_scratch=who.from_scratch,
+            )
+            bar.advance(task)
+            return result.score, folder
+
+        for who in contestants:
+            tried = {rate: run(who, rate, SEEDS[0]) for rate in LEARNING_RATES}
+            best = max(tried, key=lambda rate: tried[rate][0])
+            runs = [tried[best], *(run(who, best, seed) for seed in SEEDS[1:])]
+            test = [
+                evaluate(model=folder, data=str(output / "text" / "test.jsonl"))["metrics"]
+                for _, folder in runs
+            ]
+            results[who.name] = {
+                "learning_rate": best,
+                "validation_accuracy": [score for score, _ in runs],
+                "accuracy": [metrics["accuracy"] for metrics in test],
+                "model": str(max(runs)[1]),
+            }
+    return results
+
+
+def _tf_idf(folder: Path) -> float:
+    """Test accuracy of TF-IDF with logistic regression, its strength chosen on validation."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+
+    def read(name: str) -> tuple[list[str], list[str]]:
+        rows = list(read_rows(folder / f"{name}.jsonl"))
+        return [r["text"] for r in rows], [r["label"] for r in rows]
+
+    texts, labels = read("train")
+    models = []
+    for strength in (1.0, 10.0, 100.0):
+        model = make_pipeline(
+            TfidfVectorizer(sublinear_tf=True), LogisticRegression(C=strength, max_iter=2000)
+        )
+        models.append(model.fit(texts, labels))
+    best = max(models, key=lambda m: m.score(*read("validation")))
+    return float(best.score(*read("test")))
+
+
+def _report(
+    runs: Mapping[str, Path], results: Mapping[str, dict[str, Any]], output: Path
+) -> dict[str, Any]:
+    reports = {
+        name: json.loads((run / "report.json").read_text(encoding="utf-8"))
+        for name, run in runs.items()
+    }
+    ours = reports["pretrained"]
+    rows = list(read_rows(output / "text" / "train.jsonl"))
+    classes = sorted({row["label"] for row in rows})
+    return {
+        "machine": machine(),
+        "pretraining": {
+            "objective": ours["objective"],
+            "minutes": ours["minutes"],
+            "tokens": ours["tokens"],
+            "epochs": ours["epochs"],
+            "tokens_per_second": ours["tokens_per_second"],
+            "generator_accuracy": ours["metrics"].get("generator_accuracy"),
+            "discriminator_auc": ours["metrics"].get("discriminator_auc"),
+            "metrics": ours["metrics"],
+            "parameters": ours["parameters"],
+        },
+        "finetuning": {
+            "classes": len(classes),
+            "labels": classes,
+            "examples_per_class": len(rows) // len(classes),
+            "accuracy": results["pretrained"]["accuracy"],
+            "accuracy_from_scratch": results["from scratch"]["accuracy"],
+            "accuracy_tf_idf": _tf_idf(output / "text"),
+            "chance": 1 / len(classes),
+            "contestants": dict(results),
+        },
+        "compared": {
+            name: {k: r[k] for k in ("objective", "minutes", "tokens", "metrics")}
+            for name, r in reports.items()
+            if name != "pretrained"
+        },
+    }
+
+
+def _marked_sentences(run: Path, held_out: Sequence[str]) -> list[tuple[str, list[Word]]]:
+    """(where it is from, its words) of sentences with words that do not belong."""
+    if not (run / "discriminator").is_dir():
+        return []
+    discriminator = Discriminator(run / "discriminator")
+    marked = [
+        ("written for this report", discriminator.words(text, frozenset(wrong)))
+        for text, wrong in WRITTEN
+    ]
+    sentences = [s for text in held_out for s in _sentences(text)]
+    step = max(1, len(sentences) // 6)
+    for seed, sentence in enumerate(sentences[::step][:6]):
+        text, replaced = replace_words(run / "generator", sentence, share=0.15, seed=seed)
+        marked.append(("held-out text, generator's words", discriminator.words(text, replaced)))
+    return marked
+
+
+def _sentences(text: str) -> list[str]:
+    """Plain sentences of 10 to 30 words."""
+    paragraphs = [" ".join(p.split()) for p in text.split("\n\n")]
+    found = [s.strip() + "." for p in paragraphs for s in p.split(". ")]
+    return [
+        s.replace("..", ".")
+        for s in found
+        if 10 <= len(s.split()) <= 30 and all(c.isalpha() or c in " ,.'-" for c in s)
+    ]
+
+
+def _accuracy_rows(report: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
+    """(who, learning rate, mean of the seeds, each) for tables."""
+    rows = []
+    for name, result in report["finetuning"]["contestants"].items():
+        seeds = result["accuracy"]
+        spread = statistics.stdev(seeds) if len(seeds) > 1 else 0.0
+        each = ", ".join(f"{s:.1%}" for s in seeds)
+        mean = f"{statistics.fmean(seeds):.1%} (deviation {100 * spread:.1f} points)"
+        rows.append((name, f"{result['learning_rate']:g}", mean, each))
+    rows.append(("TF-IDF, logistic regression", "", f"{_tf_idf_of(report):.1%}", ""))
+    rows.append(("chance", "", f"{report['finetuning']['chance']:.1%}", ""))
+    return rows
+
+
+def _tf_idf_of(report: Mapping[str, Any]) -> float:
+    return float(report["finetuning"]["accuracy_tf_idf"])
+
+
+def _write_html(
+    path: Path, report: Mapping[str, Any], run: Path, sentences: list[tuple[str, list[Word]]]
+) -> None:
+    tuning, training = report["finetuning"], report["pretraining"]
+    facts = [(k, v) for k, v in training.items() if isinstance(v, str | int | float)]
+    marked = "".join(
+        f"<figure>{html.marked_words([(w.text, w.probability, w.replaced) for w in words])}"
+        f"<figcaption>{where}</figcaption></figure>"
+        for where, words in sentences
+    )
+    sections = [
+        (
+            "What pretraining is worth",
+            f"<p>{tuning['examples_per_class']} labelled passages for each of {tuning['classes']} "
+            "packages; accuracy on passages from files that neither pretraining nor training saw, "
+            f"over {len(SEEDS)} seeds. Learning rates chosen on validation files, from the same "
+            "grid for all.</p>"
+            + html.table(("", "learning rate", "test accuracy", "seeds"), _accuracy_rows(report)),
+        ),
+        (
+            "Words that do not belong",
+            "<p>The darker a word, the surer the discriminator that it was replaced; a red line "
+            f"marks those that were.</p>{marked}"
+            if marked
+            else "<p>This objective has no discriminator.</p>",
+        ),
+        ("Pretraining", html.table(("", ""), facts)),
+        ("Curves", html.pretraining_curves(read_metrics(run / "metrics.jsonl"))),
+        ("Packages", f"<p>{', '.join(tuning['labels'])}</p>"),
+        ("Machine", html.table(("", ""), [(k, v) for k, v in report["machine"].items() if v])),
+    ]
+    write_text(path, html.page("electra quickstart", sections))
+
+
+def _tell(report: Mapping[str, Any], output: Path, console: Console) -> None:
+    training, tuning = report["pretraining"], report["finetuning"]
+    facts = Table("pretraining", "", title_justify="left")
+    facts.add_row("minutes", f"{training['minutes']:.1f}")
+    facts.add_row("tokens", f"{training['tokens']:,}")
+    facts.add_row("tokens per second", f"{training['tokens_per_second']:,.0f}")
+    for name in ("generator_accuracy", "discriminator_auc"):
+        if training[name] is not None:
+            facts.add_row(name.replace("_", " "), f"{training[name]:.3f}")
+    console.print(facts)
+    table = Table(
+        f"{tuning['classes']} packages, {tuning['examples_per_class']} passages each",
+        "learning rate",
+        "test accuracy",
+        "seeds",
+    )
+    for row in _accuracy_rows(report):
+        table.add_row(*row)
+    console.print(table)
+    model = tuning["contestants"]["pretrained"]["model"]
+    console.print(f"report: {output / 'report.html'}   ({report['seconds'] / 60:.1f} minutes)")
+    console.print(
+        "\nNext:\n"
+        f'  electra predict --model {model} "Return the element-wise sine of the array."\n'
+        f"  electra finetune --model {output / 'pretraining'} --train YOUR.csv --validation "
+        "YOUR_DEV.csv --output runs/mine\n"
+        "  electra prepare YOUR_TEXT/ --output corpora/mine",
+        highlight=False,
+        soft_wrap=True,
+    )
