@@ -17,9 +17,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from electra.config import FinetuneConfig, PretrainConfig
+    from electra.config import FinetuneConfig, PrepareSettings, PretrainConfig
     from electra.errors import ElectraError
-    from electra.prepare import PrepareSettings
     from electra.recipe import read_recipe, resolve
     from electra.tasks.predictor import Predictor
 
@@ -27,7 +26,7 @@ _HOMES = {
     "ElectraError": "electra.errors",
     "FinetuneConfig": "electra.config",
     "Predictor": "electra.tasks.predictor",
-    "PrepareSettings": "electra.prepare",
+    "PrepareSettings": "electra.config",
     "PretrainConfig": "electra.config",
     "read_recipe": "electra.recipe",
     "resolve": "electra.recipe",

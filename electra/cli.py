@@ -21,6 +21,7 @@ from electra.config import (
     FINETUNE_DEFAULTS,
     FinetuneConfig,
     LabelledDataConfig,
+    PrepareSettings,
     PretrainConfig,
 )
 from electra.errors import ConfigError, ElectraError
@@ -32,6 +33,7 @@ app = App(
     help_epilogue="Start with `electra quickstart`, or with `electra prepare --help`.",
     version_flags=["--version"],
 )
+DEFAULT_SETTINGS = PrepareSettings()
 _SECTION_FLAG = re.compile(r"--[a-z][a-z-]*\.[a-z0-9_-]+")
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -115,17 +117,7 @@ def _fields_help(config: type) -> str:
 def prepare(
     *sources: str,
     output: Path,
-    tokenizer: str | None = None,
-    vocab_size: int = 16_384,
-    language: str = "en",
-    lowercase: bool | None = None,
-    strip_accents: bool | None = None,
-    text_column: str | None = None,
-    encoding_errors: str = "strict",
-    validation_share: float = 0.01,
-    min_chars: int = 20,
-    deduplicate: bool = True,
-    licence: str | None = None,
+    settings: Annotated[PrepareSettings, Parameter(name="*")] = DEFAULT_SETTINGS,
     workers: int | None = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -138,51 +130,15 @@ def prepare(
         .parquet, each also .gz.
     output
         The corpus folder to make.
-    tokenizer
-        Take this one (a folder or a Hub id) instead of training a WordPiece tokenizer.
-    vocab_size
-        Word pieces of the trained tokenizer.
-    language
-        en, zh, ja, ko, tr, ar, de or other: sets casing, accents and alphabet.
-    lowercase
-        Lower the case before tokenizing; default by language.
-    strip_accents
-        Remove accents before tokenizing; default by language.
-    text_column
-        Where the text stands in .jsonl, .csv, .tsv, .parquet: a name or a 0-based number.
-    encoding_errors
-        strict stops at the first byte that is not UTF-8, replace goes on and counts.
-    validation_share
-        Share of the documents held out for evaluation.
-    min_chars
-        Shorter documents are left out.
-    deduplicate
-        Leave out exact repeats of a document.
-    licence
-        Terms of the text; model cards name them.
     workers
         Threads of the tokenizer; default one a core.
     overwrite
         Replace an old corpus folder.
     """
-    from electra.prepare import PrepareSettings
     from electra.prepare import prepare as run_prepare
 
     if not sources:
         raise ConfigError("no text given: electra prepare FILE_OR_FOLDER ... --output DIR")
-    settings = PrepareSettings(
-        tokenizer=tokenizer,
-        vocab_size=vocab_size,
-        language=language,
-        lowercase=lowercase,
-        strip_accents=strip_accents,
-        text_column=text_column,
-        encoding_errors=encoding_errors,
-        validation_share=validation_share,
-        min_chars=min_chars,
-        deduplicate=deduplicate,
-        licence=licence,
-    )
     run_prepare(
         sources,
         output=output,

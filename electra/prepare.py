@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from rich import filesize
 from rich.console import Console
 from tokenizers import Tokenizer
 
+from electra.config import PrepareSettings
 from electra.corpus.documents import read_documents
 from electra.corpus.files import ReadReport, expand
 from electra.corpus.filters import Filter, document_digest
@@ -33,24 +34,6 @@ from electra.training.loggers import progress_bar
 TOKENIZER_SAMPLE_BYTES = 100_000_000
 """Raw text the tokenizer is trained on; more changes the vocabulary little."""
 _ENCODE_CHARS = 4_000_000
-
-
-@dataclass(frozen=True, kw_only=True)
-class PrepareSettings:
-    """How text becomes tokens; kept in the manifest."""
-
-    tokenizer: str | None = None
-    vocab_size: int = 16_384
-    language: str = "en"
-    lowercase: bool | None = None
-    strip_accents: bool | None = None
-    text_column: str | None = None
-    encoding_errors: str = "strict"
-    validation_share: float = 0.01
-    min_chars: int = 20
-    deduplicate: bool = True
-    licence: str | None = None
-    """Terms of the text; model cards name them."""
 
 
 def prepare(

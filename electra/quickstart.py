@@ -22,14 +22,14 @@ from rich.console import Console
 from rich.table import Table
 
 from electra.artifacts import report as html
-from electra.config import FINETUNE_DEFAULTS, FinetuneConfig, PretrainConfig
+from electra.config import FINETUNE_DEFAULTS, FinetuneConfig, PrepareSettings, PretrainConfig
 from electra.corpus.files import read_rows
 from electra.corpus.python_documentation import PythonDocumentation, read_python_documentation
 from electra.errors import ConfigError
 from electra.evaluate import evaluate
 from electra.evaluation.replaced_words import Discriminator, Word, replace_words
 from electra.finetune import finetune
-from electra.prepare import PrepareSettings, prepare
+from electra.prepare import prepare
 from electra.pretrain import pretrain
 from electra.recipe import read_recipe, resolve
 from electra.training.device import machine

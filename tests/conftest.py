@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from electra.prepare import PrepareSettings, prepare
+from electra.config import PrepareSettings
+from electra.prepare import prepare
 
 torch.set_num_threads(1)
 

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from electra.config import PrepareSettings
 from electra.corpus.shards import Corpus
 from electra.errors import ConfigError, DataError, OutputExistsError
-from electra.prepare import PrepareSettings, prepare
+from electra.prepare import prepare
 from tests.conftest import make_text
 
 
