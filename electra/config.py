@@ -84,8 +84,10 @@ class ModelConfig:
     attention_probs_dropout_prob: float = option(0.0, "dropout of attention weights")
     generator_size: float = option(1.0, "width of the generator as a share of hidden_size")
     generator_layers: int | None = option(None, "layers of the generator; none: as many")
-    zero_init_outputs: bool = option(
-        False, "modern: start the output projections of attention and feed-forward at zero"
+    initialization: Literal["published", "scaled"] = option(
+        "published",
+        "published: normal(0, 0.02) and its like; scaled (modern only): input projections "
+        "normal(0, 1/sqrt(H)), output projections zero, so that a new network is its embeddings",
     )
 
     def __post_init__(self) -> None:
@@ -101,6 +103,8 @@ class ModelConfig:
         for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
             value = getattr(self, name)
             _require(0 <= value < 1, "model." + name.replace("_", "-"), value, "[0, 1)")
+        if self.family == "classic" and self.initialization == "scaled":
+            raise ConfigError("--model.initialization scaled is for the modern family alone")
         if self.family == "modern" and self.embedding_size not in (None, self.hidden_size):
             raise ConfigError(
                 f"--model.embedding-size is {self.embedding_size}; the modern family has no "
@@ -209,7 +213,7 @@ class TrainingConfig:
     save_steps: int | None = option(None, "steps between checkpoints; none: ten over the run")
     save_total_limit: int = option(2, "checkpoints kept")
     dtype: Literal["auto", "float32", "bfloat16"] = option(
-        "auto", "precision of the forward pass; auto: bfloat16 where the device is faster with it"
+        "auto", "of matrix products in training; auto: bfloat16 where the machine has units for it"
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = option("auto", "where to train")
 

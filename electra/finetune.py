@@ -36,7 +36,15 @@ from electra.tasks.objective import FinetuneObjective
 from electra.tasks.predictor import Predictor
 from electra.tasks.task import Task, task_class
 from electra.training.checkpoint import CheckpointStore
-from electra.training.device import machine, pick_device, pick_dtype, seed_everything
+from electra.training.device import (
+    inference_dtype,
+    keep_memory,
+    machine,
+    pick_device,
+    pick_dtype,
+    seed_everything,
+    training_attention,
+)
 from electra.training.distributed import World, join_world, leave_world
 from electra.training.loggers import MetricsFile, RunLogger
 from electra.training.loop import bit_environment, fit
@@ -242,7 +250,9 @@ def _finetune_once(run: RunFolder, config: FinetuneConfig, inputs: _Inputs) -> S
     device = pick_device(config.training.device, world)
     dtype = pick_dtype(config.training.dtype, device)
     seed_everything(config.training.seed)
+    keep_memory()
     model, tokenizer = _build(config, inputs)
+    model.set_attn_implementation(training_attention(device, tokenizer.model_max_length))
     objective = FinetuneObjective(
         task,
         model,
@@ -252,7 +262,7 @@ def _finetune_once(run: RunFolder, config: FinetuneConfig, inputs: _Inputs) -> S
     optimizer = build_optimizer(
         objective, config.optimizer, num_layers=model.config.num_hidden_layers
     )
-    predictor = Predictor(task, model, tokenizer, device=device, dtype=dtype)
+    predictor = Predictor(task, model, tokenizer, device=device, dtype=inference_dtype(device))
     pad_token_id = tokenizer.pad_token_id
     assert isinstance(pad_token_id, int), "load_tokenizer refuses a tokenizer without padding"
     source = LengthBatches(

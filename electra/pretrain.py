@@ -31,7 +31,14 @@ from electra.model.pretraining_model import PretrainingModel
 from electra.objectives.masked_lm import MaskedLM
 from electra.objectives.replaced_token_detection import ReplacedTokenDetection
 from electra.training.checkpoint import CheckpointStore
-from electra.training.device import machine, pick_device, pick_dtype, seed_everything
+from electra.training.device import (
+    keep_memory,
+    machine,
+    pick_device,
+    pick_dtype,
+    seed_everything,
+    training_attention,
+)
 from electra.training.distributed import World, join_world, leave_world
 from electra.training.loggers import MetricsFile, RunLogger, read_metrics
 from electra.training.loop import Batch, bit_environment, fit
@@ -103,7 +110,9 @@ def _train(
     tokenizer = load_tokenizer(corpus.folder)
     special = SpecialIds.of(tokenizer)
     seed_everything(config.training.seed)
+    keep_memory()
     objective = build_objective(config, tokenizer.get_vocab_size(), special).to(device)
+    objective.model.use_attention(training_attention(device, config.data.max_length))
     optimizer = build_optimizer(objective, config.optimizer)
     examples = _examples(corpus, "train", config, special)
     source = CorpusSource(examples, pad_id=special.pad, seed=config.training.seed)

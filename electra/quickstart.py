@@ -42,7 +42,7 @@ LEARNING_RATES = (5e-4, 1e-3, 2e-3)
 """The grid, for pretrained and for random weights alike; chosen on the validation files."""
 FINETUNING: dict[str, dict[str, Any]] = {
     "optimizer": {"layerwise_lr_decay": 1.0},
-    "training": {"epochs": 20, "global_batch_size": 16, "save_total_limit": 1},
+    "training": {"epochs": 10, "global_batch_size": 16, "save_total_limit": 1},
     "data": {"max_length": 96},
 }
 WRITTEN = (

@@ -24,7 +24,7 @@ def tiny_config(family: str, **sections: dict[str, Any]) -> PretrainConfig:
         "model": FAMILIES[family],
         "objective": {"discriminator_weight": 10.0},
         "optimizer": {"learning_rate": 3e-3},
-        "training": {"max_steps": 8, "global_batch_size": 8, "device": "cpu"},
+        "training": {"max_steps": 8, "global_batch_size": 8, "device": "cpu", "dtype": "float32"},
         "data": {"max_length": 16},
         "logging": {"log_steps": 1},
     }

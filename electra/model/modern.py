@@ -82,24 +82,36 @@ def build_discriminator(
         **(_table(config) | {"id2label": {0: "replaced"}, "label2id": None})
     )
     discriminator = ModernBertForTokenClassification(one_label)
-    _zero_outputs(discriminator, model)
+    _initialize(discriminator, model)
+    if model.initialization == "scaled":
+        torch.nn.init.zeros_(discriminator.classifier.weight)
     return discriminator
 
 
 def build_masked_lm(config: ModernBertConfig, model: ModelConfig) -> ModernBertForMaskedLM:
     """An encoder with a head for masked language modelling."""
     masked_lm = ModernBertForMaskedLM(config)
-    _zero_outputs(masked_lm, model)
+    _initialize(masked_lm, model)
     return masked_lm
 
 
 @torch.no_grad()
-def _zero_outputs(network: Any, model: ModelConfig) -> None:
-    """Start every residual branch at zero, so that a new network is its embeddings."""
-    if model.zero_init_outputs:
-        for layer in network.model.layers:
-            layer.attn.Wo.weight.zero_()
-            layer.mlp.Wo.weight.zero_()
+def _initialize(network: Any, model: ModelConfig) -> None:
+    """Fresh weights by `model.initialization`; transformers has made the published ones already.
+
+    With 0.02 throughout, attention scores of a narrow network start near zero and it stays a
+    unigram model for minutes (docs/lab_log.md); with zero output projections every residual branch
+    starts silent (as in modded-nanogpt), so inputs can be as large as they should be.
+    """
+    if model.initialization == "published":
+        return
+    std = network.config.hidden_size**-0.5
+    for layer in network.model.layers:
+        layer.attn.Wqkv.weight.normal_(0, std)
+        layer.mlp.Wi.weight.normal_(0, std)
+        layer.attn.Wo.weight.zero_()
+        layer.mlp.Wo.weight.zero_()
+    network.head.dense.weight.normal_(0, std)
 
 
 def hidden_states(encoder: Any, input_ids: Tensor, context: Mapping[str, Tensor]) -> Tensor:
@@ -113,6 +125,9 @@ def hidden_states(encoder: Any, input_ids: Tensor, context: Mapping[str, Tensor]
     if set(encoder.config.layer_types) == {"full_attention"}:
         if mask is not None:
             mask = mask[:, None, None, :].bool().expand(-1, 1, input_ids.shape[1], -1)  # (B,1,L,L)
+            if encoder.config._attn_implementation == "eager":  # adds it to the scores
+                lowest = torch.finfo(torch.float32).min
+                mask = torch.zeros_like(mask, dtype=torch.float32).masked_fill(~mask, lowest)
         mask = {"full_attention": mask}
     output: Tensor = encoder(input_ids, attention_mask=mask).last_hidden_state
     return output

@@ -81,6 +81,12 @@ class PretrainingModel(nn.Module):
             if network is not None:
                 network.get_output_embeddings().weight = table
 
+    def use_attention(self, name: str) -> None:
+        """Choose transformers' attention kernel: `sdpa`, `eager`, or a registered one."""
+        for network in (self.discriminator, self.generator, self.masked_lm):
+            if network is not None:
+                network.set_attn_implementation(name)
+
     def encoder_hidden(self, input_ids: Tensor, context: Mapping[str, Tensor]) -> Tensor:
         """The encoder's output, (B, L) -> (B, L, H).
 

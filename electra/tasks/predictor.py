@@ -14,7 +14,7 @@ from electra.tasks.batches import Feature, pad
 from electra.tasks.labelled_data import LabelledExample
 from electra.tasks.model_folder import load_tokenizer, longest_input, reads_token_types
 from electra.tasks.task import Logits, Prediction, Task, load_task
-from electra.training.device import autocast, pick_device, pick_dtype
+from electra.training.device import autocast, inference_dtype, pick_device
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -47,9 +47,7 @@ class Predictor:
         self.batch_size = batch_size
 
     @classmethod
-    def open(
-        cls, folder: str | Path, *, device: str = "auto", dtype: str = "auto", batch_size: int = 32
-    ) -> Predictor:
+    def open(cls, folder: str | Path, *, device: str = "auto", batch_size: int = 32) -> Predictor:
         """From a folder that `finetune` wrote.
 
         Raises:
@@ -63,7 +61,7 @@ class Predictor:
         model.to(on)  # type: ignore[arg-type]
         tokenizer = load_tokenizer(str(path))
         return cls(
-            task, model, tokenizer, device=on, dtype=pick_dtype(dtype, on), batch_size=batch_size
+            task, model, tokenizer, device=on, dtype=inference_dtype(on), batch_size=batch_size
         )
 
     def predict(self, texts: Sequence[Text], progress: Progress | None = None) -> list[Prediction]:

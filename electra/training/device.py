@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import platform
 from collections.abc import Iterator
@@ -36,15 +37,58 @@ def _has_mps() -> bool:
 
 
 def pick_dtype(wanted: str, device: torch.device) -> torch.dtype:
-    """`auto` is bfloat16 on a CUDA device that has it, float32 elsewhere.
+    """Precision of matrix products in training.
 
-    On a CPU without AMX bfloat16 is emulated and slower.
+    `auto` is bfloat16 on a CUDA device that has it and on a CPU with units for it (AMX or
+    AVX512-BF16: two to four times float32 there, many times slower without), else float32.
     """
     if wanted == "bfloat16":
         return torch.bfloat16
     if wanted == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported():
         return torch.bfloat16
+    if wanted == "auto" and device.type == "cpu" and _cpu_has_bfloat16():
+        return torch.bfloat16
     return torch.float32
+
+
+def inference_dtype(device: torch.device) -> torch.dtype:
+    """Precision of predictions: float32 on a CPU, so that they are the same on all of them."""
+    return torch.float32 if device.type == "cpu" else pick_dtype("auto", device)
+
+
+def _cpu_has_bfloat16() -> bool:
+    probes = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    return any(getattr(torch.cpu, name, lambda: False)() for name in probes)
+
+
+def training_attention(device: torch.device, max_length: int) -> str:
+    """The attention kernel of transformers to train with.
+
+    On a CPU the fused kernel's backward is slower than plain matrix products at short lengths
+    (docs/lab_log.md); at long ones the plain scores need too much memory.
+    """
+    return "eager" if device.type == "cpu" and max_length <= 256 else "sdpa"
+
+
+def keep_memory() -> None:
+    """Let glibc keep freed memory instead of handing it back to the system at every step.
+
+    Activations of some megabytes are otherwise unmapped and faulted in again for each layer.
+    Harmless where there is no glibc.
+    """
+    if libc := _glibc():
+        # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_TOP_PAD of malloc.h
+        for parameter, value in ((-3, 2**30), (-1, 2**31 - 1), (-2, 2**26)):
+            libc.mallopt(parameter, value)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    if platform.libc_ver()[0] != "glibc":
+        return None
+    try:
+        return ctypes.CDLL("libc.so.6")
+    except OSError:
+        return None
 
 
 @contextlib.contextmanager

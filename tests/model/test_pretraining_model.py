@@ -105,8 +105,22 @@ def test_special_ids_reach_the_configuration(family: str) -> None:
         assert set(config.layer_types) == {"full_attention"}
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_attention_kernels_agree(family: str) -> None:
+    model = make_model(family)
+    ids = torch.randint(5, 60, (3, 12), generator=torch.Generator().manual_seed(0))
+    mask = torch.ones_like(ids)
+    mask[1, 8:] = 0
+    found = []
+    for name in ("sdpa", "eager"):
+        model.use_attention(name)
+        with torch.no_grad():
+            found.append(model.encoder_hidden(ids, {"attention_mask": mask})[mask.bool()])
+    assert torch.allclose(*found, atol=1e-5)
+
+
 def test_zero_outputs_make_a_new_network_its_embeddings() -> None:
-    config = tiny_config("modern", model={"zero_init_outputs": True}).model
+    config = tiny_config("modern", model={"initialization": "scaled"}).model
     model = PretrainingModel(config, vocab_size=60, special=SPECIAL)
     ids = torch.randint(5, 60, (2, 6))
     with torch.no_grad():
