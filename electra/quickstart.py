@@ -38,7 +38,7 @@ from electra.training.run_folder import move_aside, write_text
 
 VOCAB_SIZE = 8_192
 SEEDS = (0, 1, 2)
-LEARNING_RATES = (5e-4, 1e-3, 2e-3)
+LEARNING_RATES = (1e-3, 2e-3, 4e-3)
 """The grid, for pretrained and for random weights alike; chosen on the validation files."""
 FINETUNING: dict[str, dict[str, Any]] = {
     "optimizer": {"layerwise_lr_decay": 1.0},

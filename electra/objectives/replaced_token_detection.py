@@ -25,7 +25,7 @@ from torch.nn import functional as F
 
 from electra.config import ObjectiveConfig
 from electra.model.pretraining_model import PretrainingModel, gather
-from electra.objectives.masked_lm import masked_lm_output, with_masks
+from electra.objectives.masked_lm import masked_lm_loss, masked_lm_means, with_masks
 from electra.objectives.probe_output import ProbeOutput
 from electra.objectives.sampling import corrupt, sample_tokens
 from electra.training.loop import Batch, StepOutput
@@ -81,11 +81,11 @@ class ReplacedTokenDetection(nn.Module):
         if self._warm:
             hidden = self.model.encoder_hidden(batch["masked_input_ids"], batch)
             logits = self.model.encoder_token_logits(gather(hidden, positions))
-            return masked_lm_output("encoder_mlm", logits, batch)
+            return StepOutput({"encoder_mlm_loss": masked_lm_loss(logits, batch)})
         generator_logits = self.model.generator_logits(
             batch["masked_input_ids"], batch, positions
         )  # (B, P, V)
-        output = masked_lm_output("generator", generator_logits, batch)
+        output = StepOutput({"generator_loss": masked_lm_loss(generator_logits, batch)})
         corrupted, is_replaced = self.corrupt(batch, generator_logits, generator)  # (B, L)
         hidden = self.model.encoder_hidden(corrupted, batch)  # (B, L, H)
         logits = self.model.replaced_logits(hidden).float()  # (B, L)
@@ -95,9 +95,7 @@ class ReplacedTokenDetection(nn.Module):
         output.metrics["replaced_share"] = (is_replaced.sum(), weights.sum())
         if self.config.encoder_mlm_weight:
             token_logits = self.model.encoder_token_logits(gather(hidden, positions))
-            corrective = masked_lm_output("encoder_mlm", token_logits, batch)
-            output.losses |= corrective.losses
-            output.metrics |= corrective.metrics
+            output.losses["encoder_mlm_loss"] = masked_lm_loss(token_logits, batch)
         return output
 
     def corrupt(
@@ -115,27 +113,20 @@ class ReplacedTokenDetection(nn.Module):
     def probe(self, batch: Batch, generator: torch.Generator) -> ProbeOutput:
         """Losses, accuracies and the discriminator's scores on held-out text."""
         batch, counts = self.prepare(batch, generator)
-        if self._warm:
-            output = self.forward(batch, generator)
-            return ProbeOutput(_means(output, counts))
         mask, positions = batch.get("attention_mask"), batch["masked_positions"]
+        if self._warm:
+            hidden = self.model.encoder_hidden(batch["masked_input_ids"], batch)
+            logits = self.model.encoder_token_logits(gather(hidden, positions))
+            return ProbeOutput(masked_lm_means("encoder_mlm", logits, batch))
         generator_logits = self.model.generator_logits(batch["masked_input_ids"], batch, positions)
-        output = masked_lm_output("generator", generator_logits, batch)
+        means = masked_lm_means("generator", generator_logits, batch)
         corrupted, is_replaced = self.corrupt(batch, generator_logits, generator)
         hidden = self.model.encoder_hidden(corrupted, batch)
-        logits = self.model.replaced_logits(hidden).float()
+        if self.config.encoder_mlm_weight:
+            token_logits = self.model.encoder_token_logits(gather(hidden, positions))
+            means |= masked_lm_means("encoder_mlm", token_logits, batch)
         real = torch.ones_like(is_replaced) if mask is None else mask.bool()
-        scores, truth = logits[real], is_replaced[real]
-        output.losses["discriminator_loss"] = F.binary_cross_entropy_with_logits(
-            scores, truth.float(), reduction="sum"
-        )
-        return ProbeOutput(_means(output, counts), scores, truth)
-
-
-def _means(
-    output: StepOutput, counts: dict[str, Tensor]
-) -> dict[str, tuple[Tensor, Tensor | float]]:
-    losses: dict[str, tuple[Tensor, Tensor | float]] = {
-        name: (value, counts[name]) for name, value in output.losses.items()
-    }
-    return losses | output.metrics
+        scores, truth = self.model.replaced_logits(hidden).float()[real], is_replaced[real]
+        loss = F.binary_cross_entropy_with_logits(scores, truth.float(), reduction="sum")
+        means["discriminator_loss"] = (loss, counts["discriminator_loss"])
+        return ProbeOutput(means, scores, truth)

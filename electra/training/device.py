@@ -77,8 +77,9 @@ def keep_memory() -> None:
     Harmless where there is no glibc.
     """
     if libc := _glibc():
-        # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_TOP_PAD of malloc.h
-        for parameter, value in ((-3, 2**30), (-1, 2**31 - 1), (-2, 2**26)):
+        # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_TOP_PAD, M_ARENA_MAX of malloc.h; one arena, since
+        # the backward pass runs in a thread of its own and only the main arena can grow
+        for parameter, value in ((-3, 2**30), (-1, 2**31 - 1), (-2, 2**26), (-8, 1)):
             libc.mallopt(parameter, value)
 
 

@@ -104,7 +104,9 @@ class RunLogger:
             self._progress.update(self._task, completed=progress, numbers=text)
         elif progress >= 1 or time.monotonic() - self._last_plain > 10:
             self._last_plain = time.monotonic()
-            self._console.print(f"{self._title} {progress:4.0%}  {text}", highlight=False)
+            self._console.print(
+                f"{self._title} {progress:4.0%}  {text}", highlight=False, soft_wrap=True
+            )
 
     def say(self, text: str) -> None:
         """Print a line above the bar."""

@@ -42,7 +42,7 @@ def slow_reference(
     """Masking, sampling and both losses with loops over Python numbers.
 
     Only the networks and the stream of random numbers are shared: uniform (B, L) for the choice,
-    uniform (B, P) for [MASK] or kept, exponential (B, P, V) for the samples.
+    uniform (B, P) for [MASK] or kept, uniform (B, P) for the samples.
     """
     config, model = objective.config, objective.model
     ids, mask = batch["input_ids"], batch["attention_mask"]
@@ -66,7 +66,7 @@ def slow_reference(
     for row, positions in enumerate(chosen):
         grid[row, : len(positions)] = torch.tensor(positions)
     logits = model.generator_logits(masked, batch, grid).tolist()
-    exponential = torch.empty(rows, slots, VOCAB).exponential_(generator=generator).tolist()
+    uniform = torch.rand(rows, slots, generator=generator).tolist()
     corrupted = ids.clone()
     generator_loss, num_masked = 0.0, 0
     for row, positions in enumerate(chosen):
@@ -76,8 +76,13 @@ def slow_reference(
             normaliser = top + math.log(sum(math.exp(s - top) for s in scores))
             generator_loss += normaliser - scores[int(ids[row, position])]
             num_masked += 1
-            gumbel = [s - math.log(e) for s, e in zip(scores, exponential[row][slot], strict=True)]
-            corrupted[row, position] = gumbel.index(max(gumbel))
+            cumulated, sampled = 0.0, 0
+            for token, score in enumerate(scores):
+                cumulated += math.exp(score - normaliser)
+                if cumulated > uniform[row][slot]:
+                    sampled = token
+                    break
+            corrupted[row, position] = sampled
     verdicts = model.replaced_logits(model.encoder_hidden(corrupted, batch)).tolist()
     discriminator_loss, num_tokens = 0.0, 0
     for row in range(rows):
