@@ -25,7 +25,7 @@ from electra.artifacts import report as html
 from electra.config import FINETUNE_DEFAULTS, FinetuneConfig, PrepareSettings, PretrainConfig
 from electra.corpus.files import read_rows
 from electra.corpus.python_documentation import PythonDocumentation, read_python_documentation
-from electra.errors import ConfigError
+from electra.errors import ConfigError, Interrupted
 from electra.evaluate import evaluate
 from electra.evaluation.replaced_words import Discriminator, Word, replace_words
 from electra.finetune import finetune
@@ -126,7 +126,16 @@ def quickstart(
     contestants.append(
         Contestant("from scratch", runs["pretrained"] / "encoder", from_scratch=True)
     )
-    results = _finetune_all(contestants, output, console)
+    text = output / "text"
+    results = finetune_all(
+        contestants,
+        train=text / "train.jsonl",
+        validation=text / "validation.jsonl",
+        test=text / "test.jsonl",
+        output=output / "finetuning",
+        settings=FINETUNING,
+        console=console,
+    )
 
     stage("report")
     report = _report(runs, results, output)
@@ -191,13 +200,39 @@ def _pretrain(
 ) -> None:
     budget = ("command line", {"training": {"minutes": minutes}})
     config = resolve(PretrainConfig, [*layers, budget])
-    pretrain(data=output / "corpus", output=run, config=config, resume="auto", console=console)
+    try:
+        pretrain(data=output / "corpus", output=run, config=config, resume="auto", console=console)
+    except Interrupted as stop:
+        raise Interrupted(
+            stop.exit_code - 128, "interrupted; the same electra quickstart goes on from here"
+        ) from None
 
 
-def _finetune_all(
-    contestants: Sequence[Contestant], output: Path, console: Console
+def finetune_all(
+    contestants: Sequence[Contestant],
+    *,
+    train: Path,
+    validation: Path,
+    test: Path,
+    output: Path,
+    settings: Mapping[str, Mapping[str, Any]],
+    console: Console,
 ) -> dict[str, dict[str, Any]]:
-    """Every contestant: the grid with the first seed, the best rate with the others, the test."""
+    """Fine-tune all alike: every learning rate with the first seed, the best with the others.
+
+    Args:
+        contestants: what is fine-tuned.
+        train: labelled rows.
+        validation: rows that learning rate and best step are chosen on.
+        test: rows that are read once, with what was chosen.
+        output: a folder for the models.
+        settings: sections over `FINETUNE_DEFAULTS`.
+        console: for the bar.
+
+    Returns:
+        name -> `learning_rate`, `validation_accuracy` and `accuracy` (on the test rows) of each
+        seed, `model` (the folder of the best by validation).
+    """
     total = len(contestants) * (len(LEARNING_RATES) + len(SEEDS) - 1)
     results = {}
     with progress_bar(console) as bar:
@@ -205,18 +240,15 @@ def _finetune_all(
 
         def run(who: Contestant, rate: float, seed: int) -> tuple[float, Path]:
             bar.update(task, numbers=f"{who.name}, learning rate {rate:g}, seed {seed}")
-            folder = output / "finetuning" / who.name.replace(" ", "-") / f"lr-{rate:g}-seed-{seed}"
+            folder = output / who.name.replace(" ", "-") / f"lr-{rate:g}-seed-{seed}"
             flags = {"optimizer": {"learning_rate": rate}, "training": {"seed": seed}}
-            config = resolve(
-                FinetuneConfig,
-                [("defaults", FINETUNE_DEFAULTS), ("quickstart", FINETUNING), ("run", flags)],
-            )
+            layers = [("defaults", FINETUNE_DEFAULTS), ("settings", settings), ("run", flags)]
             result = finetune(
                 model=str(who.model),
-                train=str(output / "text" / "train.jsonl"),
-                validation=str(output / "text" / "validation.jsonl"),
+                train=str(train),
+                validation=str(validation),
                 output=folder,
-                config=config,
+                config=resolve(FinetuneConfig, layers),
                 resume="auto" if folder.exists() else "never",
                 from_scratch=who.from_scratch,
             )
@@ -227,14 +259,11 @@ def _finetune_all(
             tried = {rate: run(who, rate, SEEDS[0]) for rate in LEARNING_RATES}
             best = max(tried, key=lambda rate: tried[rate][0])
             runs = [tried[best], *(run(who, best, seed) for seed in SEEDS[1:])]
-            test = [
-                evaluate(model=folder, data=str(output / "text" / "test.jsonl"))["metrics"]
-                for _, folder in runs
-            ]
+            tested = [evaluate(model=folder, data=str(test))["metrics"] for _, folder in runs]
             results[who.name] = {
                 "learning_rate": best,
                 "validation_accuracy": [score for score, _ in runs],
-                "accuracy": [metrics["accuracy"] for metrics in test],
+                "accuracy": [metrics["accuracy"] for metrics in tested],
                 "model": str(max(runs)[1]),
             }
     return results

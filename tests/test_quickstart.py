@@ -93,7 +93,7 @@ def test_an_interrupted_one_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     output = tmp_path / "quickstart"
     with monkeypatch.context() as patch:
-        patch.setattr(module, "_finetune_all", gone)
+        patch.setattr(module, "finetune_all", gone)
         with pytest.raises(MemoryError):
             quickstart(output=output, minutes=0.02, overrides=TINY, documentation=documentation())
     before = (output / "pretraining" / "report.json").stat().st_mtime_ns

@@ -256,8 +256,13 @@ def save_tokenizer(
         **special_tokens(tokenizer),
     )
     fast.save_pretrained(folder)
-    description = json.loads(tokenizer.to_str())
-    if description["model"].get("type") == "WordPiece":
-        vocabulary = sorted(tokenizer.get_vocab(with_added_tokens=True).items(), key=lambda i: i[1])
-        text = "".join(f"{token}\n" for token, _ in vocabulary)
-        (folder / "vocab.txt").write_text(text, encoding="utf-8")
+    save_vocabulary(tokenizer, folder)
+
+
+def save_vocabulary(tokenizer: Tokenizer, folder: Path) -> None:
+    """Write `vocab.txt`, which transformers 5 leaves out, if the tokenizer is WordPiece."""
+    if json.loads(tokenizer.to_str())["model"].get("type") != "WordPiece":
+        return
+    vocabulary = tokenizer.get_vocab(with_added_tokens=True)
+    tokens = sorted(vocabulary, key=vocabulary.__getitem__)
+    (folder / "vocab.txt").write_text("".join(f"{t}\n" for t in tokens), encoding="utf-8")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import json
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from electra.corpus.tokenizer import save_vocabulary
 from electra.errors import ConfigError
 from electra.tasks.task import Task, save_task
 
@@ -142,10 +142,7 @@ def save_model_folder(
     backend.no_truncation()
     backend.no_padding()
     tokenizer.save_pretrained(folder)
-    if json.loads(backend.to_str())["model"]["type"] == "WordPiece":
-        vocabulary = backend.get_vocab(with_added_tokens=True)
-        tokens = sorted(vocabulary, key=vocabulary.__getitem__)
-        (folder / "vocab.txt").write_text("".join(t + "\n" for t in tokens), encoding="utf-8")
+    save_vocabulary(backend, folder)
     save_task(task, folder)
 
 

@@ -64,15 +64,15 @@ class World:
         if self.size > 1:
             dist.barrier()
 
-    def same_seconds(self, seconds: float) -> float:
-        """The main process's clock, so that budgets of minutes agree."""
+    def same_number(self, number: float) -> float:
+        """The main process's number, so that all agree: its clock, say."""
         if self.size == 1:
-            return seconds
-        clock = torch.tensor([seconds], dtype=torch.float64)
+            return number
+        shared = torch.tensor([number], dtype=torch.float64)
         if dist.get_backend() == "nccl":
-            clock = clock.cuda()
-        dist.broadcast(clock, src=0)
-        return float(clock.item())
+            shared = shared.cuda()
+        dist.broadcast(shared, src=0)
+        return float(shared.item())
 
 
 def join_world() -> World:

@@ -163,7 +163,7 @@ def fit(
             state.step += 1
             state.examples_seen += config.global_batch_size
             state.tokens_seen += tokens
-            state.seconds = world.same_seconds(state.seconds + time.perf_counter() - started)
+            state.seconds = world.same_number(state.seconds + time.perf_counter() - started)
             # ---------------------------------------------------------------------------------
 
             meter.add("grad_norm", norm, 1)

@@ -97,7 +97,7 @@ def open_run(
             failure = error
     # every process must leave by the same door, or the others wait for ever
     code = -1 if found is None else _STATUSES.index(found.status)
-    code = round(world.same_seconds(float(code)))
+    code = round(world.same_number(float(code)))
     if failure is not None:
         raise failure
     if code < 0:

@@ -1,0 +1,60 @@
+"""What every benchmark writes: command, commit, machine, rows, summary."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from electra.training.device import machine
+
+
+def finish(
+    rows: Sequence[Mapping[str, Any]], summary: Mapping[str, Any], *, json_file: Path | None
+) -> None:
+    """Print the rows as a table and the summary; write all of it to `json_file`."""
+    console = Console()
+    table = Table(*rows[0])
+    for row in rows:
+        table.add_row(*(_shown(value) for value in row.values()))
+    console.print(table)
+    for name, value in summary.items():
+        console.print(f"{name}: {_shown(value)}", highlight=False)
+    record: dict[str, Any] = {
+        "command": shlex.join(["python", *sys.argv]),
+        "commit": _commit(),
+        "machine": machine(),
+        "rows": list(rows),
+        "summary": dict(summary),
+    }
+    console.print(f"commit {record['commit']}, {record['machine']['processor']}", highlight=False)
+    if json_file is not None:
+        json_file.parent.mkdir(parents=True, exist_ok=True)
+        json_file.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:,.4g}"
+    if isinstance(value, list):
+        return ", ".join(map(_shown, value))
+    return str(value)
+
+
+def _commit() -> str:
+    """The commit, marked where the tree has changes beside it."""
+    done = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout.strip() or "unknown"
