@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import os
-import statistics
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,9 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
-from electra.artifacts import report as html
+from electra.artifacts.quickstart_report import (
+    MarkedWords,
+    print_quickstart_report,
+    write_quickstart_report,
+)
 from electra.config import FINETUNE_DEFAULTS, FinetuneConfig, PrepareSettings, PretrainConfig
 from electra.corpus.files import read_rows
 from electra.corpus.python_documentation import PythonDocumentation, read_python_documentation
@@ -141,9 +143,10 @@ def quickstart(
     report = _report(runs, results, output)
     report["seconds"] = round(time.monotonic() - began, 1)
     sentences = _marked_sentences(runs["pretrained"], held_out)
-    _write_html(output / "report.html", report, runs["pretrained"], sentences)
+    metrics = read_metrics(runs["pretrained"] / "metrics.jsonl")
+    write_quickstart_report(output / "report.html", report, metrics, sentences)
     write_text(output / "report.json", json.dumps(report, indent=1) + "\n")
-    _tell(report, output, console)
+    print_quickstart_report(report, output, console)
     return report
 
 
@@ -331,21 +334,26 @@ def _report(
     }
 
 
-def _marked_sentences(run: Path, held_out: Sequence[str]) -> list[tuple[str, list[Word]]]:
+def _marked_sentences(run: Path, held_out: Sequence[str]) -> list[tuple[str, MarkedWords]]:
     """(where it is from, its words) of sentences with words that do not belong."""
     if not (run / "discriminator").is_dir():
         return []
     discriminator = Discriminator(run / "discriminator")
     marked = [
-        ("written for this report", discriminator.words(text, frozenset(wrong)))
+        ("written for this report", _plain(discriminator.words(text, frozenset(wrong))))
         for text, wrong in WRITTEN
     ]
     sentences = [s for text in held_out for s in _sentences(text)]
     step = max(1, len(sentences) // 6)
     for seed, sentence in enumerate(sentences[::step][:6]):
         text, replaced = replace_words(run / "generator", sentence, share=0.15, seed=seed)
-        marked.append(("held-out text, generator's words", discriminator.words(text, replaced)))
+        words = _plain(discriminator.words(text, replaced))
+        marked.append(("held-out text, generator's words", words))
     return marked
+
+
+def _plain(words: Sequence[Word]) -> MarkedWords:
+    return [(word.text, word.probability, word.replaced) for word in words]
 
 
 def _sentences(text: str) -> list[str]:
@@ -357,87 +365,3 @@ def _sentences(text: str) -> list[str]:
         for s in found
         if 10 <= len(s.split()) <= 30 and all(c.isalpha() or c in " ,.'-" for c in s)
     ]
-
-
-def _accuracy_rows(report: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
-    """(who, learning rate, mean of the seeds, each) for tables."""
-    rows = []
-    for name, result in report["finetuning"]["contestants"].items():
-        seeds = result["accuracy"]
-        spread = statistics.stdev(seeds) if len(seeds) > 1 else 0.0
-        each = ", ".join(f"{s:.1%}" for s in seeds)
-        mean = f"{statistics.fmean(seeds):.1%} (deviation {100 * spread:.1f} points)"
-        rows.append((name, f"{result['learning_rate']:g}", mean, each))
-    rows.append(("TF-IDF, logistic regression", "", f"{_tf_idf_of(report):.1%}", ""))
-    rows.append(("chance", "", f"{report['finetuning']['chance']:.1%}", ""))
-    return rows
-
-
-def _tf_idf_of(report: Mapping[str, Any]) -> float:
-    return float(report["finetuning"]["accuracy_tf_idf"])
-
-
-def _write_html(
-    path: Path, report: Mapping[str, Any], run: Path, sentences: list[tuple[str, list[Word]]]
-) -> None:
-    tuning, training = report["finetuning"], report["pretraining"]
-    facts = [(k, v) for k, v in training.items() if isinstance(v, str | int | float)]
-    marked = "".join(
-        f"<figure>{html.marked_words([(w.text, w.probability, w.replaced) for w in words])}"
-        f"<figcaption>{where}</figcaption></figure>"
-        for where, words in sentences
-    )
-    sections = [
-        (
-            "What pretraining is worth",
-            f"<p>{tuning['examples_per_class']} labelled passages for each of {tuning['classes']} "
-            "packages; accuracy on passages from files that neither pretraining nor training saw, "
-            f"over {len(SEEDS)} seeds. Learning rates chosen on validation files, from the same "
-            "grid for all.</p>"
-            + html.table(("", "learning rate", "test accuracy", "seeds"), _accuracy_rows(report)),
-        ),
-        (
-            "Words that do not belong",
-            "<p>The darker a word, the surer the discriminator that it was replaced; a red line "
-            f"marks those that were.</p>{marked}"
-            if marked
-            else "<p>This objective has no discriminator.</p>",
-        ),
-        ("Pretraining", html.table(("", ""), facts)),
-        ("Curves", html.pretraining_curves(read_metrics(run / "metrics.jsonl"))),
-        ("Packages", f"<p>{', '.join(tuning['labels'])}</p>"),
-        ("Machine", html.table(("", ""), [(k, v) for k, v in report["machine"].items() if v])),
-    ]
-    write_text(path, html.page("electra quickstart", sections))
-
-
-def _tell(report: Mapping[str, Any], output: Path, console: Console) -> None:
-    training, tuning = report["pretraining"], report["finetuning"]
-    facts = Table("pretraining", "", title_justify="left")
-    facts.add_row("minutes", f"{training['minutes']:.1f}")
-    facts.add_row("tokens", f"{training['tokens']:,}")
-    facts.add_row("tokens per second", f"{training['tokens_per_second']:,.0f}")
-    for name in ("generator_accuracy", "discriminator_auc"):
-        if training[name] is not None:
-            facts.add_row(name.replace("_", " "), f"{training[name]:.3f}")
-    console.print(facts)
-    table = Table(
-        f"{tuning['classes']} packages, {tuning['examples_per_class']} passages each",
-        "learning rate",
-        "test accuracy",
-        "seeds",
-    )
-    for row in _accuracy_rows(report):
-        table.add_row(*row)
-    console.print(table)
-    model = tuning["contestants"]["pretrained"]["model"]
-    console.print(f"report: {output / 'report.html'}   ({report['seconds'] / 60:.1f} minutes)")
-    console.print(
-        "\nNext:\n"
-        f'  electra predict --model {model} "Return the element-wise sine of the array."\n'
-        f"  electra finetune --model {output / 'pretraining'} --train YOUR.csv --validation "
-        "YOUR_DEV.csv --output runs/mine\n"
-        "  electra prepare YOUR_TEXT/ --output corpora/mine",
-        highlight=False,
-        soft_wrap=True,
-    )

@@ -48,7 +48,8 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 def _cell(value: object) -> str:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return f"<td>{html.escape(str(value))}</td>"
-    shown = f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
+    whole = isinstance(value, int) or abs(value) >= 1000
+    shown = f"{value:,.0f}" if whole else f"{value:.4g}"
     return f'<td class="number">{shown}</td>'
 
 
@@ -94,7 +95,8 @@ def marked_words(words: Iterable[tuple[str, float, bool]]) -> str:
     spans = []
     for text, probability, replaced in words:
         kind = ' class="replaced"' if replaced else ""
-        shade = f"background: rgba(255, 140, 0, {probability:.2f})"
+        # one token in ten is replaced, so half sure is already much
+        shade = f"background: rgba(255, 140, 0, {min(1.0, 2 * probability):.2f})"
         spans.append(
             f'<span{kind} style="{shade}" title="{probability:.0%}">{html.escape(text)}</span>'
         )
