@@ -98,7 +98,8 @@ def quickstart(
     stage = _Stages(console, total=5 + compare)
 
     stage("reading the documentation of the installed packages")
-    held_out = _write_text(output / "text", documentation)
+    with console.status("parsing source files"):
+        held_out = _write_text(output / "text", documentation)
 
     stage("training a tokenizer, writing token shards")
     if not (output / "corpus" / "manifest.json").is_file():

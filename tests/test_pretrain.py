@@ -131,7 +131,8 @@ def test_resumed_equals_undisturbed(
         family,
         model={"hidden_dropout_prob": 0.1, "generator_size": 1.0, "embedding_size": None},
         objective={"warm_start": 0.4, "encoder_mlm_weight": 1.0},
-        training={**budget, "save_steps": 3, "eval_steps": 4},
+        training={**budget, "save_steps": 4, "eval_steps": 2},
+        logging={"log_steps": 3},
         data={"cross_documents": False},
     )
     pretrain(data=corpus, output=tmp_path / "whole", config=config)
@@ -242,6 +243,25 @@ def test_minutes_and_their_replay(corpus: Path, tmp_path: Path) -> None:
     )
     pretrain(data=corpus, output=tmp_path / "again", config=again)
     assert_same_bits(tmp_path / "timed", tmp_path / "again")
+
+
+def test_the_progress_of_an_interrupted_run_is_whole(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny_config(
+        "modern", training={"minutes": 0.02, "save_steps": 5}, logging={"log_steps": 7}
+    )
+    from electra.training import loop
+
+    monkeypatch.setattr(loop, "clip_gradients", StopAt(loop.clip_gradients, 13))
+    with pytest.raises(MemoryError):
+        pretrain(data=corpus, output=tmp_path / "run", config=config)
+    monkeypatch.undo()
+    report = pretrain(data=corpus, output=tmp_path / "run", config=config, resume="auto")
+    rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    progress = [p for row in rows for p in row.get("progress", [])]
+    assert len(progress) == report["steps"]
+    assert progress == sorted(progress)
 
 
 def test_a_warm_start_needs_a_generator_of_the_same_width(corpus: Path, tmp_path: Path) -> None:

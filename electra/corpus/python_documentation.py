@@ -18,6 +18,7 @@ import ast
 import hashlib
 import inspect
 import re
+import signal
 import sys
 import sysconfig
 import warnings
@@ -210,7 +211,9 @@ def read_python_documentation(
 def _read_all(paths: Sequence[Path], workers: int) -> list[list[str] | None]:
     if workers <= 1:
         return [read_docstrings(path) for path in paths]
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    # workers leave Ctrl-C to this process: their tracebacks are of no use to anybody
+    ignore = {"initializer": signal.signal, "initargs": (signal.SIGINT, signal.SIG_IGN)}
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), **ignore) as pool:
         return list(pool.map(read_docstrings, paths, chunksize=64))
 
 

@@ -98,12 +98,11 @@ def fit(
     world = world or World()
     assert isinstance(objective, nn.Module), "objectives are modules"
     parameters: list[Tensor] = [p for p in objective.parameters() if p.requires_grad]
-    meter = Meter()
+    window = _Window(state, logger, world)
     last_eval: dict[str, float] = {}
-    steps_progress: list[float] = []
-    logged_at = (state.tokens_seen, state.seconds)
+    # what a resumed run starts from was evaluated and saved when it was reached
     eval_mark = save_mark = _mark(budget.progress(state))
-    saved_step = state.step if checkpoints is not None and checkpoints.steps() else -1
+    evaluated_step = saved_step = state.step
     objective.train()
     with _signals() as caught:
         while True:
@@ -112,17 +111,18 @@ def fit(
             stopped = world.agree(caught.number is not None)
             mark = _mark(progress)
 
-            if evaluate is not None and state.step:
+            if evaluate is not None and state.step != evaluated_step:
                 if done or _due(config.eval_steps, state.step, mark > eval_mark):
                     objective.eval()
                     last_eval = evaluate()
                     objective.train()
                     row = {f"eval_{name}": value for name, value in last_eval.items()}
                     logger.log({"step": state.step, "tokens_seen": state.tokens_seen, **row})
-                    eval_mark = mark
+                    evaluated_step, eval_mark = state.step, mark
             if checkpoints is not None and state.step != saved_step:
                 if done or stopped or _due(config.save_steps, state.step, mark > save_mark):
-                    if state.step and world.is_main:
+                    window.log(optimizer, budget)
+                    if world.is_main:
                         checkpoints.save(
                             module=objective,
                             optimizer=optimizer,
@@ -150,7 +150,9 @@ def fit(
                     total_steps=budget.total_steps(state),
                 ),
             )
-            tokens = _accumulate(objective, source, state, config, device, dtype, meter, world)
+            tokens = _accumulate(
+                objective, source, state, config, device, dtype, window.meter, world
+            )
             world.sum_gradients(parameters)
             norm = clip_gradients(parameters, optimizer_config.max_grad_norm)
             if not torch.isfinite(norm):
@@ -166,29 +168,46 @@ def fit(
             state.seconds = world.same_number(state.seconds + time.perf_counter() - started)
             # ---------------------------------------------------------------------------------
 
-            meter.add("grad_norm", norm, 1)
-            if budget.minutes is not None:
-                steps_progress.append(progress)
-            ended = budget.progress(state) >= 1
-            if state.step % logging.log_steps == 0 or ended:
-                row = meter.read(world)
-                elapsed = max(state.seconds - logged_at[1], 1e-9)
-                speed = (state.tokens_seen - logged_at[0]) / elapsed
-                logged_at = (state.tokens_seen, state.seconds)
-                logger.log(
-                    {
-                        "step": state.step,
-                        "tokens_seen": state.tokens_seen,
-                        "seconds": round(state.seconds, 3),
-                        "lr": optimizer.param_groups[0]["lr"],
-                        **row,
-                        "tokens_per_second": round(speed, 1),
-                        **({"progress": steps_progress} if steps_progress else {}),
-                    }
-                )
-                steps_progress = []
-                shown = "  ".join(f"{n} {v:.3f}" for n, v in row.items() if n.endswith("loss"))
-                logger.show(budget.progress(state), f"{speed:,.0f} tok/s  {shown}")
+            window.add(norm, progress)
+            if state.step % logging.log_steps == 0 or budget.progress(state) >= 1:
+                window.log(optimizer, budget)
+
+
+class _Window:
+    """The steps since the last line of metrics."""
+
+    def __init__(self, state: TrainState, logger: Logger, world: World) -> None:
+        self.meter = Meter()
+        self._state, self._logger, self._world = state, logger, world
+        self._progress: list[float] = []
+        self._since = (state.tokens_seen, state.seconds)
+
+    def add(self, norm: Tensor, progress: float) -> None:
+        """Count a step; its progress is kept, so that a budget of minutes can be replayed."""
+        self.meter.add("grad_norm", norm, 1)
+        self._progress.append(progress)
+
+    def log(self, optimizer: torch.optim.Optimizer, budget: Budget) -> None:
+        """Write a line and start again; before every checkpoint too, or resuming would lose it."""
+        if not self._progress:
+            return
+        state, row = self._state, self.meter.read(self._world)
+        elapsed = max(state.seconds - self._since[1], 1e-9)
+        speed = (state.tokens_seen - self._since[0]) / elapsed
+        self._logger.log(
+            {
+                "step": state.step,
+                "tokens_seen": state.tokens_seen,
+                "seconds": round(state.seconds, 3),
+                "lr": optimizer.param_groups[0]["lr"],
+                **row,
+                "tokens_per_second": round(speed, 1),
+                **({"progress": self._progress} if budget.minutes is not None else {}),
+            }
+        )
+        self._since, self._progress = (state.tokens_seen, state.seconds), []
+        shown = "  ".join(f"{n} {v:.3f}" for n, v in row.items() if n.endswith("loss"))
+        self._logger.show(budget.progress(state), f"{speed:,.0f} tok/s  {shown}")
 
 
 def _accumulate(
