@@ -33,6 +33,13 @@ app = App(
     help_epilogue="Start with `electra quickstart`, or with `electra prepare --help`.",
     version_flags=["--version"],
 )
+_USERS_OS_ERRORS = (
+    FileNotFoundError,
+    FileExistsError,
+    NotADirectoryError,
+    IsADirectoryError,
+    PermissionError,
+)
 DEFAULT_SETTINGS = PrepareSettings()
 _SECTION_FLAG = re.compile(r"--[a-z][a-z-]*\.[a-z0-9_-]+")
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -65,12 +72,15 @@ def run(arguments: Sequence[str]) -> int:
         command = " ".join(["electra", *(error.command_chain or ())])
         errors.print(f"electra: {_one_line(error)} (see {command} --help)", markup=False)
         return 2
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):  # `electra predict ... | head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        errors.print(f"electra: {error}", markup=False)
+        return 2 if isinstance(error, _USERS_OS_ERRORS) else 1
     except KeyboardInterrupt:
         errors.print("electra: interrupted")
         return 130
-    except BrokenPipeError:  # `electra predict ... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     return 0
 
 
@@ -133,7 +143,7 @@ def prepare(
     workers
         Threads of the tokenizer; default one a core.
     overwrite
-        Replace an old corpus folder.
+        Move an old corpus folder to NAME.old-1.
     """
     from electra.prepare import prepare as run_prepare
 
@@ -261,7 +271,16 @@ def finetune(
 
 
 def _columns(overrides: dict[str, str] | None) -> LabelledDataConfig:
-    return resolve(FinetuneConfig, [("command line", nest(overrides or {}))]).data
+    tables = nest(overrides or {})
+    for name, table in tables.items():
+        for key in table:
+            if name != "data" or key == "max_length":
+                raise ConfigError(
+                    f"--{name}.{key.replace('_', '-')} does not change a finished model; allowed: "
+                    "--data.text-column, --data.text-pair-column, --data.label-column, "
+                    "--data.header"
+                )
+    return resolve(FinetuneConfig, [("command line", tables)]).data
 
 
 @app.command

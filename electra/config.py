@@ -17,6 +17,12 @@ def option(default: Any, help: str) -> Any:
     return dataclasses.field(default=default, metadata={"help": help})
 
 
+def _positive(section: Any, prefix: str, name: str) -> None:
+    value = getattr(section, name)
+    flag = f"{prefix}.{name.replace('_', '-')}"
+    _require(value is None or value > 0, flag, value, "above 0")
+
+
 def _require(condition: bool, flag: str, given: object, allowed: str) -> None:
     if not condition:
         raise ConfigError(f"--{flag} is {given}; allowed: {allowed}")
@@ -91,6 +97,16 @@ class ModelConfig:
     )
 
     def __post_init__(self) -> None:
+        for name in ("hidden_size", "num_hidden_layers", "num_attention_heads"):
+            _positive(self, "model", name)
+        for name in ("intermediate_size", "embedding_size", "generator_layers"):
+            _positive(self, "model", name)
+        _require(
+            (self.generator_layers or 0) <= self.num_hidden_layers,
+            "model.generator-layers",
+            self.generator_layers,
+            f"at most model.num_hidden_layers {self.num_hidden_layers}",
+        )
         _require(
             self.hidden_size % self.num_attention_heads == 0,
             "model.num-attention-heads",
@@ -105,6 +121,17 @@ class ModelConfig:
             _require(0 <= value < 1, "model." + name.replace("_", "-"), value, "[0, 1)")
         if self.family == "classic" and self.initialization == "scaled":
             raise ConfigError("--model.initialization scaled is for the modern family alone")
+        if self.family == "modern" and self.generator_size != 1:
+            raise ConfigError(
+                f"--model.generator-size is {self.generator_size}; a modern generator is as wide "
+                "as the encoder and has fewer layers: give --model.generator-layers"
+            )
+        head_size = self.hidden_size // self.num_attention_heads
+        if self.family == "modern" and head_size % 2:
+            raise ConfigError(
+                f"--model.num-attention-heads {self.num_attention_heads} leaves heads of "
+                f"{head_size}; rotary positions need an even size"
+            )
         if self.family == "modern" and self.embedding_size not in (None, self.hidden_size):
             raise ConfigError(
                 f"--model.embedding-size is {self.embedding_size}; the modern family has no "
@@ -157,7 +184,13 @@ class OptimizerConfig:
     layerwise_lr_decay: float = option(1.0, "learning rate of a layer over that of the next one up")
 
     def __post_init__(self) -> None:
-        _require(self.learning_rate > 0, "optimizer.learning-rate", self.learning_rate, "above 0")
+        _positive(self, "optimizer", "learning_rate")
+        for name in ("weight_decay", "adam_epsilon", "max_grad_norm"):
+            value = getattr(self, name)
+            _require(value >= 0, "optimizer." + name.replace("_", "-"), value, "0 or more")
+        for name in ("adam_beta1", "adam_beta2"):
+            value = getattr(self, name)
+            _require(0 <= value < 1, "optimizer." + name.replace("_", "-"), value, "[0, 1)")
         _require(
             0 < self.layerwise_lr_decay <= 1,
             "optimizer.layerwise-lr-decay",
@@ -189,6 +222,8 @@ class ScheduleConfig:
             raise ConfigError(
                 "--schedule.warmup-steps and --schedule.warmup-ratio are both given; give one"
             )
+        steps = self.warmup_steps or 0
+        _require(steps >= 0, "schedule.warmup-steps", steps, "0 or more")
         ratio = self.warmup_ratio or 0.0
         _require(0 <= ratio < 1, "schedule.warmup-ratio", ratio, "[0, 1)")
         _require(0 <= self.decay_start < 1, "schedule.decay-start", self.decay_start, "[0, 1)")
@@ -316,6 +351,8 @@ class FinetuneTrainingConfig(TrainingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        smoothing = self.label_smoothing
+        _require(0 <= smoothing < 1, "training.label-smoothing", smoothing, "[0, 1)")
         if self.epochs is not None:
             _require(self.epochs > 0, "training.epochs", self.epochs, "above 0")
             if any(getattr(self, name) is not None for name in BUDGETS):

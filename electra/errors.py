@@ -34,16 +34,6 @@ class OutputExistsError(UserError):
     """The output folder already holds something that must not be lost."""
 
 
-class MissingExtraError(UserError):
-    """An optional package is not installed; the message holds the pip command."""
-
-    def __init__(self, package: str, extra: str, purpose: str) -> None:
-        super().__init__(
-            f"{purpose} needs the package {package}, which is not installed: "
-            f'pip install "electra[{extra}]"'
-        )
-
-
 class CheckpointError(ElectraError):
     """A checkpoint or a model folder is torn, altered, or does not fit what is being resumed."""
 

@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from electra.config import LabelledDataConfig
+from electra.errors import ConfigError
 from electra.evaluation.metrics import per_class
 from electra.tasks.predictor import Predictor
 from electra.training.loggers import progress_bar
@@ -50,6 +53,10 @@ def evaluate(
     Raises:
         UserError: the model or the data cannot be read, or do not fit each other.
     """
+    if batch_size < 1:
+        raise ConfigError(f"--batch-size is {batch_size}; allowed: above 0")
+    if output is not None and not output.parent.is_dir():
+        raise ConfigError(f"--output {output}: there is no folder {output.parent}")
     predictor = Predictor.open(model, device=device, batch_size=batch_size)
     task = predictor.task
     examples = task.read(data, columns)
@@ -66,7 +73,7 @@ def evaluate(
     if console is not None:
         if json:
             line = json_format.dumps(result, ensure_ascii=False)
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+            console.print(Text(line), soft_wrap=True)
         else:
             _show(console, result, task.settings().get("labels") or [], examples, predictions)
     return result
@@ -91,7 +98,8 @@ def _show(
     examples: list[Any],
     predictions: list[dict[str, Any]],
 ) -> None:
-    console.print(f"{result['task']}: {result['n']:,} rows of {result['data']}", highlight=False)
+    title = f"{result['task']}: {result['n']:,} rows of {result['data']}"
+    console.print(title, highlight=False, markup=False)
     table = Table("metric", "value")
     for name, value in result["metrics"].items():
         table.add_row(name, f"{value:.4f}", style="bold" if name == result["metric"] else None)
@@ -102,5 +110,5 @@ def _show(
     rows = Table("label", "precision", "recall", "f1", "rows")
     for row in per_class(truth, answers, labels):
         numbers = [f"{row[name]:.4f}" for name in ("precision", "recall", "f1")]
-        rows.add_row(str(row["label"]), *numbers, f"{row['support']:,}")
+        rows.add_row(escape(str(row["label"])), *numbers, f"{row['support']:,}")
     console.print(rows)

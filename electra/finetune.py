@@ -182,7 +182,8 @@ def finetune(
         return _finetune_seeds(run, config, inputs, seeds, resume)
     except Interrupted as stop:
         raise Interrupted(
-            stop.exit_code - 128, f"{stop}; the same command with --resume auto continues"
+            stop.exit_code - 128,
+            f"{stop}; the same command with --resume auto (and without --overwrite) continues",
         ) from None
     finally:
         leave_world(world)
@@ -325,6 +326,8 @@ def _finetune_once(run: RunFolder, config: FinetuneConfig, inputs: _Inputs) -> S
         )
     finally:
         logger.close()
+    if not best.metrics:  # resumed after the last step, and what was kept is gone
+        evaluate()
     report = {
         "electra": machine()["electra"],
         **inputs.facts,
@@ -395,4 +398,4 @@ def _seed_result_of(folder: Path, report: dict[str, Any]) -> SeedResult:
 
 def _say(run: RunFolder, console: Console) -> None:
     for note in run.notes:
-        console.print(note, highlight=False)
+        console.print(note, highlight=False, markup=False)

@@ -54,6 +54,8 @@ def predict(
     Raises:
         UserError: nothing to answer, or what cannot be read.
     """
+    if batch_size < 1:
+        raise ConfigError(f"--batch-size is {batch_size}; allowed: above 0")
     if bool(texts) == (input is not None):
         raise ConfigError("give texts, or a file with --input (- for standard input): one of them")
     predictor = Predictor.open(model, device=device, batch_size=batch_size)
@@ -147,7 +149,15 @@ def _of_rows(
 def _stdin_rows(stream: TextIO) -> Iterator[dict[str, Any]]:
     """JSON objects where the first line is one, else lines of text."""
     is_json: bool | None = None
-    for number, line in enumerate(stream, start=1):
+    number = 0
+    while True:
+        number += 1
+        try:
+            line = next(stream)
+        except StopIteration:
+            return
+        except UnicodeDecodeError as error:
+            raise DataError(f"standard input line {number} is not UTF-8: {error}") from None
         if not line.strip():
             continue
         if is_json is None:

@@ -5,6 +5,7 @@ electra prepare TEXT_FILES --output corpus
 
 from __future__ import annotations
 
+import heapq
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -25,14 +26,19 @@ from electra.corpus.tokenizer import (
     SpecialIds,
     language_defaults,
     load_tokenizer,
+    num_ids,
     tokenizer_hash,
     train_word_piece,
 )
 from electra.errors import ConfigError, DataError, OutputExistsError
 from electra.training.loggers import progress_bar
+from electra.training.run_folder import move_aside
 
 TOKENIZER_SAMPLE_BYTES = 100_000_000
 """Raw text the tokenizer is trained on; more changes the vocabulary little."""
+VALIDATION_TOKENS = 2_048
+"""A validation split smaller than this is filled up, to a tenth of the corpus at most."""
+HELD_DOCUMENTS = 256
 _ENCODE_CHARS = 4_000_000
 
 
@@ -52,7 +58,7 @@ def prepare(
         output: the folder to make; nothing is left there unless the whole of it is done.
         settings: tokenizer, language, columns, cleaning.
         workers: threads of the tokenizer; none: one a core.
-        overwrite: put the new folder in the place of an old one.
+        overwrite: move an old folder to NAME.old-1, and put the new one in its place.
         console: where progress goes; none: nowhere.
 
     Raises:
@@ -63,8 +69,10 @@ def prepare(
     _check(settings)
     if output.exists() and not overwrite:
         raise OutputExistsError(
-            f"{output} exists; choose another --output, or replace it with --overwrite"
+            f"{output} exists; choose another --output, or move it aside with --overwrite"
         )
+    if output.exists() and not output.is_dir():
+        raise OutputExistsError(f"{output} is a file; --output wants a folder")
     if workers is not None:
         os.environ["RAYON_NUM_THREADS"] = str(workers)  # read once, at the first batch
     console = console or Console(quiet=True)
@@ -76,7 +84,7 @@ def prepare(
             tokenizer = _tokenizer(files, settings, bar)
             manifest = _write(files, partial, tokenizer, settings, bar)
         if output.exists():
-            shutil.rmtree(output)
+            console.print(f"the old {output} is now {move_aside(output)}", markup=False)
         partial.rename(output)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
@@ -125,11 +133,12 @@ def _write(
     files: list[Path], folder: Path, tokenizer: Tokenizer, settings: PrepareSettings, bar: Any
 ) -> dict[str, Any]:
     special = SpecialIds.of(tokenizer)
-    vocab_size = tokenizer.get_vocab_size()
+    vocab_size = num_ids(tokenizer)
     writers = {
         name: ShardWriter(folder, name, vocab_size=vocab_size, sep_id=special.sep)
         for name in ("train", "validation")
     }
+    tokenizer.encode_special_tokens = True  # "[MASK]" in a text is text, not the token
     report = ReadReport()
     keep = Filter(min_chars=settings.min_chars, deduplicate=settings.deduplicate)
     per_source: dict[str, int] = {}
@@ -144,9 +153,9 @@ def _write(
                 per_source[next(reversed(per_source))] += 1
                 yield kept
 
-    unknown = tokens = documents = 0
-    # the document of the smallest digest goes to validation whatever its share: never none
-    first: tuple[bytes, str] | None = None
+    unknown = tokens = documents = validation_tokens = 0
+    # documents of the smallest digests are held back: they fill a validation split that is small
+    held: list[tuple[bytes, list[int]]] = []
     for texts in _groups(cleaned()):
         encoded = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
         for text, encoding in zip(texts, encoded, strict=True):
@@ -157,12 +166,11 @@ def _write(
             documents += 1
             if _uniform(digest) < settings.validation_share:
                 writers["validation"].add(ids)
-            elif first is None or digest < first[0]:
-                if first is not None:
-                    writers["train"].add(_ids(tokenizer, first[1]))
-                first = (digest, text)
-            else:
-                writers["train"].add(ids)
+                validation_tokens += len(ids)
+                continue
+            heapq.heappush(held, (bytes(255 - b for b in digest), ids))
+            if len(held) > HELD_DOCUMENTS:
+                writers["train"].add(heapq.heappop(held)[1])
     if documents < 2:
         found = "no text" if not documents else "one document only"
         raise DataError(
@@ -170,13 +178,17 @@ def _write(
             "(in .txt a blank line ends a document, elsewhere each row is one; documents under "
             f"{settings.min_chars} characters are left out, see --min-chars)"
         )
-    if first is not None:
-        alone = writers["train"].is_empty
-        writers["train" if alone or not writers["validation"].is_empty else "validation"].add(
-            _ids(tokenizer, first[1])
-        )
+    smallest_first = sorted(held, reverse=True)
+    for number, (_, ids) in enumerate(smallest_first):
+        # a tenth of the tokens at most, and never the last document of the training split
+        small = validation_tokens < min(VALIDATION_TOKENS, tokens / 10)
+        alone = number == len(smallest_first) - 1 and writers["train"].is_empty
+        wanted = (small or writers["validation"].is_empty) and not alone
+        writers["validation" if wanted else "train"].add(ids)
+        validation_tokens += len(ids) if wanted else 0
     for writer in writers.values():
         writer.flush()
+    tokenizer.encode_special_tokens = False
     tokenizer.save(str(folder / "tokenizer.json"))
     return write_manifest(
         folder,
@@ -191,11 +203,6 @@ def _write(
             "settings": asdict(settings),
         },
     )
-
-
-def _ids(tokenizer: Tokenizer, text: str) -> list[int]:
-    ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
-    return ids
 
 
 def _documents(
@@ -251,7 +258,7 @@ def _tell(manifest: dict[str, Any], output: Path, console: Console) -> None:
     for reason, count in manifest["removed"].items():
         console.print(f"left out: {count:,} documents ({reason})")
     for path, count in manifest["replaced_bytes"].items():
-        console.print(f"{path}: {count:,} undecodable places replaced")
+        console.print(f"{path}: {count:,} undecodable places replaced", markup=False)
     console.print(
         f"vocabulary {manifest['vocab_size']:,}, unknown tokens {manifest['unknown_share']:.3%}; "
         f"next: electra pretrain --data {output} --output runs/first"

@@ -8,6 +8,7 @@ folder that the Auto classes of transformers open.
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,8 +25,14 @@ from electra.config import BUDGETS, PretrainConfig
 from electra.corpus.batches import CorpusSource, as_batch
 from electra.corpus.examples import Examples
 from electra.corpus.shards import Corpus
-from electra.corpus.tokenizer import SpecialIds, load_tokenizer, save_tokenizer
-from electra.errors import ConfigError, Interrupted
+from electra.corpus.tokenizer import (
+    SpecialIds,
+    load_tokenizer,
+    num_ids,
+    save_tokenizer,
+    tokenizer_hash,
+)
+from electra.errors import ConfigError, DataError, Interrupted
 from electra.evaluation.probes import probe
 from electra.model.pretraining_model import PretrainingModel
 from electra.objectives.masked_lm import MaskedLM
@@ -85,15 +92,16 @@ def pretrain(
         run = open_run(output, resume=resume, overwrite=overwrite, world=world)
         if world.is_main:
             for note in run.notes:
-                console.print(note, highlight=False)
+                console.print(note, highlight=False, markup=False)
         if run.status == "finished":
             return run.report()
         return _train(corpus, run, config, device, world, console)
     except Interrupted as stop:
         raise Interrupted(
             stop.exit_code - 128,
-            f"{stop}; continue with: electra pretrain --data {data} --recipe "
-            f"{output / 'config.toml'} --output {output} --resume auto",
+            f"{stop}; continue with: electra pretrain --data {shlex.quote(str(data))} "
+            f"--recipe {shlex.quote(str(output / 'config.toml'))} "
+            f"--output {shlex.quote(str(output))} --resume auto",
         ) from None
     finally:
         leave_world(world)
@@ -108,10 +116,15 @@ def _train(
     console: Console,
 ) -> dict[str, Any]:
     tokenizer = load_tokenizer(corpus.folder)
+    if tokenizer_hash(tokenizer) != corpus.manifest["tokenizer_sha256"]:
+        raise DataError(
+            f"{corpus.folder}/tokenizer.json is not the one the corpus was prepared with; "
+            "prepare the corpus again"
+        )
     special = SpecialIds.of(tokenizer)
     seed_everything(config.training.seed)
     keep_memory()
-    objective = build_objective(config, tokenizer.get_vocab_size(), special).to(device)
+    objective = build_objective(config, num_ids(tokenizer), special).to(device)
     objective.model.use_attention(training_attention(device, config.data.max_length))
     optimizer = build_optimizer(objective, config.optimizer)
     examples = _examples(corpus, "train", config, special)
@@ -158,6 +171,7 @@ def _train(
     finally:
         logger.close()
     objective.eval()
+    objective.begin_step(1.0)
     last = last or probe(objective, validation, device)
     report = _report(config, corpus, objective.model, state, last)
     if world.is_main:

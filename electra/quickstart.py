@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -93,6 +94,24 @@ def quickstart(
     if minutes <= 0:
         raise ConfigError(f"--minutes is {minutes}; allowed: above 0")
     console = console or Console(quiet=True)
+    try:
+        return _run(output, minutes, compare, recipe, overrides, documentation, console)
+    except (Interrupted, KeyboardInterrupt) as stop:
+        number = stop.exit_code - 128 if isinstance(stop, Interrupted) else int(signal.SIGINT)
+        raise Interrupted(
+            number, "interrupted; the same electra quickstart command goes on from here"
+        ) from None
+
+
+def _run(
+    output: Path,
+    minutes: float,
+    compare: bool,
+    recipe: str,
+    overrides: Mapping[str, Mapping[str, Any]] | None,
+    documentation: PythonDocumentation | None,
+    console: Console,
+) -> dict[str, Any]:
     _move_finished(output, console)
     began = time.monotonic()
     stage = _Stages(console, total=5 + compare)
@@ -163,6 +182,8 @@ class _Stages:
 
 
 def _move_finished(output: Path, console: Console) -> None:
+    if output.exists() and not output.is_dir():
+        raise ConfigError(f"{output} is a file; --output wants a folder")
     if (output / "report.json").is_file():
         aside = move_aside(output)
         console.print(f"the finished quickstart is now in {aside}", highlight=False)
@@ -204,12 +225,7 @@ def _pretrain(
 ) -> None:
     budget = ("command line", {"training": {"minutes": minutes}})
     config = resolve(PretrainConfig, [*layers, budget])
-    try:
-        pretrain(data=output / "corpus", output=run, config=config, resume="auto", console=console)
-    except Interrupted as stop:
-        raise Interrupted(
-            stop.exit_code - 128, "interrupted; the same electra quickstart goes on from here"
-        ) from None
+    pretrain(data=output / "corpus", output=run, config=config, resume="auto", console=console)
 
 
 def finetune_all(

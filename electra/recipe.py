@@ -39,7 +39,10 @@ def read_recipe(name: str) -> dict[str, Any]:
         path = Path(name)
         if not path.is_file():
             raise ConfigError(f"recipe file {name} does not exist")
-        text = path.read_text(encoding="utf-8")
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"recipe file {name} is not UTF-8: {error}") from None
     elif name in recipe_names():
         text = (resources.files("electra") / "recipes" / f"{name}.toml").read_text("utf-8")
     else:
@@ -108,10 +111,6 @@ def _coerce(value: Any, kind: Any, where: str) -> Any:
         if value in arguments:
             return value
         raise ConfigError(f"{where} is {value}; {did_you_mean(str(value), map(str, arguments))}")
-    if origin is tuple:
-        items = value.split(",") if isinstance(value, str) else value
-        if isinstance(items, list | tuple):
-            return tuple(_coerce(item, arguments[0], where) for item in items)
     if kind is bool:
         spelled = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
         if isinstance(value, bool):

@@ -43,6 +43,10 @@ def test_help_is_light() -> None:
         ("prepare x --output y --vocab-size many", "many"),
         ("prepare x --output y --training.max-steps 1", "takes no --training.max-steps"),
         ("evaluate --model nowhere --data x", "nowhere"),
+        ("evaluate --model nowhere --data x --batch-size 0", "--batch-size is 0; allowed: above 0"),
+        ("evaluate --model x --data x --training.max-steps 1", "does not change a finished model"),
+        ("evaluate --model x --data x --output no/where.json", "there is no folder no"),
+        ("quickstart --minutes 0", "--minutes is 0.0; allowed: above 0"),
         ("predict --model nowhere hello", "nowhere"),
     ],
 )
@@ -61,6 +65,18 @@ def test_mistakes_are_one_line_and_exit_2(
     assert shown.count("\n") == 1
     assert "Traceback" not in shown
     assert not list(tmp_path.iterdir())
+
+
+def test_what_the_system_refuses_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("texts.txt").write_text(make_text(5), encoding="utf-8")
+    Path("file").write_text("x")
+    assert run(["prepare", "texts.txt", "--output", "file/corpus"]) == 2
+    shown = capsys.readouterr().err
+    assert "Not a directory" in shown
+    assert "Traceback" not in shown
 
 
 def test_recipes_are_listed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -51,6 +51,25 @@ def test_two_documents_are_enough(tmp_path: Path) -> None:
     assert [s["documents"] for s in manifest["splits"].values()] == [1, 1]
 
 
+def test_special_tokens_in_text_are_text(tmp_path: Path) -> None:
+    texts = [f"the token [MASK] hides word number {i} and [PAD] fills" for i in range(40)]
+    source = text_file(tmp_path, "\n\n".join(texts))
+    prepare([source], output=tmp_path / "c", settings=PrepareSettings(vocab_size=90))
+    split = Corpus(tmp_path / "c").split("train")
+    ids = set(split.tokens(0, 0, split.num_tokens).tolist())
+    assert not ids & {0, 2, 4}  # [PAD], [CLS], [MASK]
+    assert 3 in ids  # the [SEP] that ends a document
+
+
+def test_a_small_validation_split_is_filled_up(tmp_path: Path) -> None:
+    source = text_file(tmp_path, make_text(200))
+    manifest = prepare([source], output=tmp_path / "c", settings=PrepareSettings(vocab_size=90))
+    train, validation = (manifest["splits"][name] for name in ("train", "validation"))
+    total = train["tokens"] + validation["tokens"]
+    assert train["documents"] + validation["documents"] == 200
+    assert 0.09 * total < validation["tokens"] < 0.15 * total
+
+
 def test_a_tokenizer_from_a_folder(tmp_path: Path, corpus: Path) -> None:
     source = text_file(tmp_path, make_text(30, seed=5))
     settings = PrepareSettings(tokenizer=str(corpus))
@@ -94,9 +113,13 @@ def test_an_old_folder_is_kept_until_told_otherwise(tmp_path: Path) -> None:
     source = text_file(tmp_path, make_text(20))
     settings = PrepareSettings(vocab_size=90)
     prepare([source], output=tmp_path / "c", settings=settings)
-    with pytest.raises(OutputExistsError, match="replace it with --overwrite"):
+    with pytest.raises(OutputExistsError, match="move it aside with --overwrite"):
         prepare([source], output=tmp_path / "c", settings=settings)
     prepare([source], output=tmp_path / "c", settings=settings, overwrite=True)
+    assert (tmp_path / "c.old-1" / "manifest.json").is_file()
+    with pytest.raises(OutputExistsError, match="is a file"):
+        prepare([source], output=source, settings=settings, overwrite=True)
+    assert source.is_file()
 
 
 def test_settings_are_checked(tmp_path: Path) -> None:
@@ -115,6 +138,11 @@ def test_a_folder_that_is_no_corpus(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text("{")
     with pytest.raises(DataError, match="is damaged"):
         Corpus(tmp_path)
-    (tmp_path / "manifest.json").write_text('{"format": "electra-corpus", "version": 99}')
+    (tmp_path / "manifest.json").write_text("[1]")
+    with pytest.raises(DataError, match="is not the manifest of a corpus"):
+        Corpus(tmp_path)
+    (tmp_path / "manifest.json").write_text(
+        '{"format": "electra-corpus", "version": 99, "splits": {}}'
+    )
     with pytest.raises(DataError, match="version 99; this electra reads"):
         Corpus(tmp_path)

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,8 +16,10 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoTokenizer
 
-from electra.errors import ConfigError, OutputExistsError
+from electra.config import PretrainConfig
+from electra.errors import ConfigError, DataError, OutputExistsError
 from electra.pretrain import pretrain
+from electra.recipe import read_recipe, recipe_names, resolve
 from electra.training.loggers import read_metrics
 from tests.shapes import tiny_config
 
@@ -218,6 +221,53 @@ def test_what_is_refused(corpus: Path, tmp_path: Path) -> None:
     assert (tmp_path / "run.old-1" / "report.json").is_file()
 
 
+def test_killed_between_the_last_checkpoint_and_the_report(corpus: Path, tmp_path: Path) -> None:
+    config = tiny_config(
+        "modern", objective={"warm_start": 0.5, "encoder_mlm_weight": 1.0}, logging={"log_steps": 4}
+    )
+    first = pretrain(data=corpus, output=tmp_path / "run", config=config)
+    (tmp_path / "run" / "report.json").unlink()
+    again = pretrain(data=corpus, output=tmp_path / "run", config=config, resume="auto")
+    assert "discriminator_auc" in first["metrics"]
+    assert again == first
+
+
+@pytest.mark.parametrize("budget", [{"max_steps": 2}, {"max_tokens": 200}, {"minutes": 0.001}])
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_recipe_trains_at_a_small_width_with_every_budget(
+    corpus: Path, tmp_path: Path, name: str, budget: dict[str, float]
+) -> None:
+    recipe = read_recipe(name)
+    small = {
+        "model": {
+            "hidden_size": 64 if recipe["model"].get("generator_size", 1) != 1 else 32,
+            "num_hidden_layers": 4,
+            "num_attention_heads": 2,
+            "intermediate_size": 32,
+            "max_position_embeddings": 32,
+        },
+        "data": {"max_length": 16},
+        "training": {"global_batch_size": 4, "device": "cpu", "dtype": "float32", **budget},
+        "logging": {"log_steps": 1},
+    }
+    config = resolve(PretrainConfig, [(name, recipe), ("small", small)])
+    report = pretrain(data=corpus, output=tmp_path / "run", config=config)
+    assert report["steps"] >= 1
+    rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    if "max_steps" not in budget:  # two steps leave no room for a warmup by share
+        assert rows[0]["lr"] <= 0.5 * config.optimizer.learning_rate
+
+
+def test_another_tokenizer_in_the_corpus_folder_is_refused(corpus: Path, tmp_path: Path) -> None:
+    shutil.copytree(corpus, tmp_path / "corpus")
+    path = tmp_path / "corpus" / "tokenizer.json"
+    path.write_text(path.read_text("utf-8").replace('"lowercase":true', '"lowercase":false'))
+    text = path.read_text("utf-8").replace('"lowercase": true', '"lowercase": false')
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match="is not the one the corpus was prepared with"):
+        pretrain(data=tmp_path / "corpus", output=tmp_path / "run", config=tiny_config("modern"))
+
+
 def test_resuming_another_recipe_or_corpus_is_refused(corpus: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     config = tiny_config("modern", training={"save_steps": 4})
@@ -234,12 +284,13 @@ def test_resuming_another_recipe_or_corpus_is_refused(corpus: Path, tmp_path: Pa
 
 
 def test_minutes_and_their_replay(corpus: Path, tmp_path: Path) -> None:
-    config = tiny_config("modern", training={"minutes": 0.01})
+    config = tiny_config("modern", training={"minutes": 0.01}, schedule={"warmup_steps": 10})
     pretrain(data=corpus, output=tmp_path / "timed", config=config)
+    replay = str(tmp_path / "timed" / "metrics.jsonl")
     again = tiny_config(
         "modern",
         training={"minutes": 0.01},
-        schedule={"replay": str(tmp_path / "timed" / "metrics.jsonl")},
+        schedule={"warmup_steps": 10, "replay": replay},
     )
     pretrain(data=corpus, output=tmp_path / "again", config=again)
     assert_same_bits(tmp_path / "timed", tmp_path / "again")

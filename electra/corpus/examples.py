@@ -50,7 +50,8 @@ class Examples:
         if not len(self):
             raise DataError(
                 f"the {split.name} split holds {split.num_tokens} tokens, too few for one sequence "
-                f"of {max_length}; lower --data.max-length or prepare more text"
+                f"of {max_length}; lower --data.max-length, or prepare more text"
+                + (" or a larger --validation-share" if split.name == "validation" else "")
             )
 
     def __len__(self) -> int:

@@ -180,7 +180,14 @@ def _json_row(path: Path, number: int, line: str) -> dict[str, Any]:
         raise DataError(f"{path} line {number} is not JSON: {error}") from None
     if not isinstance(row, dict):
         raise DataError(f"{path} line {number} is {type(row).__name__}; a JSON object is wanted")
-    return row
+    return {key: _whole(value) for key, value in row.items()}
+
+
+def _whole(value: Any) -> Any:
+    """Text without the halves of surrogate pairs that JSON may hold and UTF-8 may not."""
+    if isinstance(value, str) and not value.isascii():
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return value
 
 
 def _separated_rows(
@@ -197,6 +204,8 @@ def _separated_rows(
                 continue
             if names is None:
                 named = any(c in row for c in columns if not c.isdigit())
+                if len(set(row)) < len(row) and header == "true":
+                    raise DataError(f"{path} has two columns of one name: {', '.join(row)}")
                 if header == "true" or (header == "auto" and (named or _looks_like_header(row))):
                     names = [cell.strip() for cell in row]
                     continue
@@ -228,11 +237,13 @@ def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
 
     if not path.is_file():
         raise DataError(f"{path} does not exist")
+    packed = path.suffix == ".gz"
+    source = pyarrow.BufferReader(b"".join(_binary_lines(path, None))) if packed else path
     try:
-        with parquet.ParquetFile(path) as file:
+        with parquet.ParquetFile(source) as file:
             for batch in file.iter_batches(batch_size=1024):
                 yield from batch.to_pylist()
-    except pyarrow.ArrowInvalid as error:
+    except (pyarrow.ArrowException, OSError) as error:
         raise DataError(f"{path} is not a whole Parquet file: {error}") from None
 
 

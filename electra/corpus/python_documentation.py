@@ -211,10 +211,14 @@ def read_python_documentation(
 def _read_all(paths: Sequence[Path], workers: int) -> list[list[str] | None]:
     if workers <= 1:
         return [read_docstrings(path) for path in paths]
-    # workers leave Ctrl-C to this process: their tracebacks are of no use to anybody
-    ignore = {"initializer": signal.signal, "initargs": (signal.SIGINT, signal.SIG_IGN)}
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), **ignore) as pool:
+    context = get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_ignore_ctrl_c) as pool:
         return list(pool.map(read_docstrings, paths, chunksize=64))
+
+
+def _ignore_ctrl_c() -> None:
+    """Leave Ctrl-C to the main process: tracebacks of workers are of no use to anybody."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _docstrings(tree: ast.Module) -> Iterator[str]:

@@ -161,6 +161,8 @@ class Corpus:
             self.manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise DataError(f"{path} is damaged: {error}") from None
+        if not isinstance(self.manifest, dict) or "splits" not in self.manifest:
+            raise DataError(f"{path} is not the manifest of a corpus")
         if self.manifest.get("format") != FORMAT or self.manifest.get("version") != VERSION:
             raise DataError(
                 f"{path} has format {self.manifest.get('format')} version "

@@ -50,7 +50,7 @@ LANGUAGES = {
 
 
 def language_defaults(language: str) -> LanguageDefaults:
-    """Casing, accents and alphabet of a language; `other` for any that is not listed.
+    """Casing, accents and alphabet of a language; `other` stands for those not listed.
 
     Raises:
         ConfigError: the language is not listed.
@@ -186,7 +186,15 @@ def load_tokenizer(source: str | Path) -> Tokenizer:
                 f"--tokenizer {source} is neither a folder nor a tokenizer of the Hub: {error}"
             ) from None
     special_tokens(tokenizer)
+    # some are saved with the last call's, which would cut documents and pad them
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
     return tokenizer
+
+
+def num_ids(tokenizer: Tokenizer) -> int:
+    """Rows an embedding table needs: the largest id and one; vocabularies may have holes."""
+    return int(max(tokenizer.get_vocab(with_added_tokens=True).values())) + 1
 
 
 def special_tokens(tokenizer: Tokenizer) -> dict[str, str]:

@@ -136,7 +136,11 @@ class PretrainingModel(nn.Module):
         logging: Any = transformers_logging
         logging.disable_progress_bar()
         parts = {"encoder": folder / "encoder"}
+        config = self.encoder.config
+        labels = config.id2label, config.label2id
+        config.num_labels = 2  # transformers' default; the discriminator's own is one
         self.encoder.save_pretrained(parts["encoder"])
+        config.id2label, config.label2id = labels
         if self.discriminator is not None:
             parts["discriminator"] = folder / "discriminator"
             self.family.save_discriminator(self.discriminator, parts["discriminator"])

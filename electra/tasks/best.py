@@ -60,10 +60,12 @@ class BestModel:
         save(partial)
         kept = {"step": step, "metrics": metrics, "note": note}
         (partial / _EVALUATION).write_text(json.dumps(kept, indent=1), encoding="utf-8")
-        before = self._folders()
-        partial.rename(self._run / f"{_PREFIX}{step:08d}")
-        for folder in before:
-            shutil.rmtree(folder)
+        final = self._run / f"{_PREFIX}{step:08d}"
+        shutil.rmtree(final, ignore_errors=True)  # of a run that was killed after this step
+        partial.rename(final)
+        for folder in self._folders():
+            if folder != final:
+                shutil.rmtree(folder)
 
     def files(self) -> list[Path]:
         """The files of the best model's folder."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from electra.corpus.tokenizer import save_vocabulary
-from electra.errors import ConfigError
+from electra.errors import ConfigError, ElectraError
 from electra.tasks.task import Task, save_task
 
 if TYPE_CHECKING:
@@ -189,7 +189,9 @@ def _one_line(encoder: str) -> Iterator[None]:
     """Whatever loading raises, as one line for the person who gave the name."""
     try:
         yield
-    except (OSError, ValueError, KeyError) as error:
+    except ElectraError:
+        raise
+    except Exception as error:  # safetensors, tokenizers and transformers raise what they like
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         if not Path(encoder).is_dir():
             raise ConfigError(

@@ -26,7 +26,7 @@ def pick_device(wanted: str = "auto", world: World | None = None) -> torch.devic
         wanted = next(name for name in ("cuda", "mps", "cpu") if available[name])
     if not available.get(wanted, False):
         here = ", ".join(name for name, there in available.items() if there)
-        raise ConfigError(f"--training.device is {wanted}; this machine has: {here}")
+        raise ConfigError(f"the device asked for is {wanted}; this machine has: auto, {here}")
     if wanted == "cuda" and world is not None:
         return torch.device("cuda", world.local_rank)
     return torch.device(wanted)

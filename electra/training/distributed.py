@@ -54,8 +54,6 @@ class World:
         if self.size == 1:
             return flag
         votes = torch.tensor([int(flag)])
-        if dist.get_backend() == "nccl":
-            votes = votes.cuda()
         dist.all_reduce(votes, op=dist.ReduceOp.MAX)
         return bool(votes.item())
 
@@ -69,8 +67,6 @@ class World:
         if self.size == 1:
             return number
         shared = torch.tensor([number], dtype=torch.float64)
-        if dist.get_backend() == "nccl":
-            shared = shared.cuda()
         dist.broadcast(shared, src=0)
         return float(shared.item())
 
@@ -83,7 +79,8 @@ def join_world() -> World:
     if not dist.is_initialized():
         if torch.cuda.is_available():
             torch.cuda.set_device(local_rank)
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        dist.init_process_group(backend)
     return World(dist.get_rank(), dist.get_world_size(), local_rank)
 
 

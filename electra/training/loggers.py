@@ -30,9 +30,6 @@ class Logger(Protocol):
     def show(self, progress: float, text: str) -> None:
         """Tell how far training is, 0 to 1, with a short line of numbers."""
 
-    def say(self, text: str) -> None:
-        """Print a line."""
-
 
 class MetricsFile:
     """`metrics.jsonl`: one JSON object a line, flushed at once."""
@@ -107,11 +104,6 @@ class RunLogger:
             self._console.print(
                 f"{self._title} {progress:4.0%}  {text}", highlight=False, soft_wrap=True
             )
-
-    def say(self, text: str) -> None:
-        """Print a line above the bar."""
-        if not self._quiet:
-            self._console.print(text, highlight=False)
 
     def close(self) -> None:
         """Take the bar down and close the file."""

@@ -2,7 +2,8 @@
 
 What is trained is an objective, the only seam: it turns a batch into one with targets (`prepare`)
 and that into losses (`forward`). Losses come back as sums; the loop divides each once, by the
-number of its targets over all micro-batches and ranks, so that neither changes an update. Batches
+number of its targets over all micro-batches and ranks, so that neither weighs some rows more than
+others (masks and samples are drawn for each micro-batch, so other ones draw other noise). Batches
 are a pure function of the position in the stream, so that resuming replays nothing.
 """
 

@@ -64,10 +64,8 @@ class Budget:
 
     def total_steps(self, state: TrainState) -> float:
         """Steps of the whole run: exact for a budget of steps, else judged by those done."""
-        if self.max_steps is not None:
+        if self.max_steps is not None and self.replayed is None:
             return self.max_steps
-        if self.replayed is not None:
-            return len(self.replayed)
         return state.step / max(self.progress(state), 1e-9)
 
 
@@ -75,8 +73,13 @@ def _read_progress(path: Path) -> tuple[float, ...]:
     if not path.is_file():
         raise ConfigError(f"--schedule.replay {path} does not exist; give a run's metrics.jsonl")
     progress: list[float] = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        progress += json.loads(line).get("progress", [])
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+        try:
+            progress += json.loads(line).get("progress", [])
+        except (ValueError, AttributeError, TypeError):
+            raise ConfigError(
+                f"--schedule.replay {path} line {number} is not a row of metrics"
+            ) from None
     if not progress:
         raise ConfigError(
             f"--schedule.replay {path} holds no progress; only runs with --training.minutes need it"
@@ -91,7 +94,7 @@ def lr_factor(config: ScheduleConfig, *, step: int, progress: float, total_steps
         config: the schedule.
         step: updates done so far, so 0 for the first.
         progress: used share of the budget.
-        total_steps: steps of the whole run, needed by `overlap` alone.
+        total_steps: steps of the whole run; 0 where that is not known yet.
 
     With `overlap` (google-research/electra, model/optimization.py) the factor is
     `(1 - s / total_steps) * min(1, s / warmup_steps)` with s = step + first_update: the peak is
@@ -100,15 +103,19 @@ def lr_factor(config: ScheduleConfig, *, step: int, progress: float, total_steps
     """
     if config.overlap:
         s = step + config.first_update
+        if config.warmup_ratio and not total_steps:
+            return 1e-3  # how long warmup is will be known after the first step
         warmup_steps = config.warmup_steps or (config.warmup_ratio or 0.0) * total_steps
         warm = min(1.0, s / warmup_steps) if warmup_steps else 1.0
-        return max(0.0, 1 - s / total_steps) * warm
+        fallen = s / total_steps if total_steps else 0.0
+        return max(0.0, 1 - fallen) * warm
     warm = 1.0
     if config.warmup_steps is not None:
         warm = min(1.0, (step + 1) / max(1, config.warmup_steps))
     elif config.warmup_ratio:
         # progress is 0 at the first update: half a step's worth keeps its rate above zero
-        warm = min(1.0, (progress + 0.5 / max(total_steps, 1.0)) / config.warmup_ratio)
+        half = 0.5 / total_steps if total_steps else 1e-3 * config.warmup_ratio
+        warm = min(1.0, (progress + half) / config.warmup_ratio)
     start = max(config.decay_start, config.warmup_ratio or 0.0)
     if config.warmup_steps is not None and math.isfinite(total_steps) and total_steps > 0:
         start = max(start, min(0.99, config.warmup_steps / total_steps))

@@ -108,6 +108,16 @@ def test_parquet(tmp_path: Path) -> None:
 
     parquet.write_table(arrow.table({"text": ["a", "b", None]}), tmp_path / "a.parquet")
     assert list(read_documents(tmp_path / "a.parquet")) == ["a", "b"]
+    packed = gzip.compress((tmp_path / "a.parquet").read_bytes())
+    (tmp_path / "b.parquet.gz").write_bytes(packed)
+    assert list(read_documents(tmp_path / "b.parquet.gz")) == ["a", "b"]
+
+
+def test_half_a_surrogate_pair_is_replaced(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", '{"text": "a \\ud83d b \\ud83d\\ude00"}\n')
+    (text,) = read_documents(path)
+    assert text == "a \ufffd b \U0001f600"
+    text.encode("utf-8")
 
 
 def test_files_folders_and_globs(tmp_path: Path) -> None:

@@ -48,9 +48,6 @@ class Rows:
     def show(self, progress: float, text: str) -> None:
         pass
 
-    def say(self, text: str) -> None:
-        pass
-
 
 def config_of(name: str) -> PretrainConfig:
     """`classic` with the reference's optimizer and schedule; `modern` with ours."""

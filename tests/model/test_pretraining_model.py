@@ -9,9 +9,10 @@ from transformers import (
     AutoModelForMaskedLM,
     AutoModelForPreTraining,
     AutoModelForTokenClassification,
+    pipeline,
 )
 
-from electra.corpus.tokenizer import SpecialIds
+from electra.corpus.tokenizer import SpecialIds, load_tokenizer, num_ids, save_tokenizer
 from electra.model.pretraining_model import PretrainingModel
 from electra.training.checkpoint import module_tensors
 from tests.shapes import tiny_config
@@ -74,6 +75,8 @@ def test_saved_parts_open_with_equal_outputs(family: str, tmp_path: Path) -> Non
     everywhere = torch.arange(12).expand(3, 12)
     with torch.no_grad():
         encoder = AutoModel.from_pretrained(parts["encoder"]).eval()
+        assert encoder.config.num_labels == 2
+        assert encoder.config.id2label == {0: "LABEL_0", 1: "LABEL_1"}
         hidden = model.encoder_hidden(ids, context)
         theirs = encoder(ids, attention_mask=mask).last_hidden_state
         assert torch.allclose(theirs[real], hidden[real], atol=1e-5)
@@ -117,6 +120,29 @@ def test_attention_kernels_agree(family: str) -> None:
         with torch.no_grad():
             found.append(model.encoder_hidden(ids, {"attention_mask": mask})[mask.bool()])
     assert torch.allclose(*found, atol=1e-5)
+
+
+def test_the_hubs_pipeline_marks_replaced_words(corpus: Path, tmp_path: Path) -> None:
+    tokenizer = load_tokenizer(corpus)
+    model = PretrainingModel(
+        tiny_config("modern").model, vocab_size=num_ids(tokenizer), special=SPECIAL
+    ).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    folder = model.save_parts(tmp_path)["discriminator"]
+    save_tokenizer(tokenizer, folder, max_length=32, token_types=False)
+    text = "the cat sees the house in spring"
+    marked = pipeline("token-classification", model=str(folder))(text)
+    ids = torch.tensor([tokenizer.encode(text).ids])
+    with torch.no_grad():
+        probabilities = model.replaced_logits(model.encoder_hidden(ids, {})).sigmoid()[0, 1:-1]
+    assert len(marked) == len(probabilities)
+    for word, probability in zip(marked, probabilities.tolist(), strict=True):
+        sure = probability if word["entity"] == "replaced" else 1 - probability
+        assert sure >= 0.5
+        assert abs(word["score"] - sure) < 1e-6
+    assert {word["entity"] for word in marked} <= {"original", "replaced"}
 
 
 def test_zero_outputs_make_a_new_network_its_embeddings() -> None:

@@ -70,9 +70,6 @@ class Rows:
     def show(self, progress: float, text: str) -> None:
         pass
 
-    def say(self, text: str) -> None:
-        pass
-
 
 def train(
     micro: int | None = None, steps: int = 5, objective: nn.Module | None = None, **extra: Any

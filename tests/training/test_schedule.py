@@ -60,6 +60,21 @@ def test_replay_repeats_the_progress(tmp_path: Path) -> None:
     assert found == [0.0, 0.3, 0.7, 1.0]
     with pytest.raises(ConfigError, match="does not exist"):
         Budget.of(TrainingConfig(minutes=1), str(tmp_path / "no"))
+    path.write_text('{"step": 1}\n{"st')
+    with pytest.raises(ConfigError, match="line 2 is not a row of metrics"):
+        Budget.of(TrainingConfig(minutes=1), str(path))
     path.write_text('{"step": 1}\n')
     with pytest.raises(ConfigError, match="holds no progress"):
         Budget.of(TrainingConfig(minutes=1), str(path))
+
+
+@pytest.mark.parametrize("overlap", [True, False])
+@pytest.mark.parametrize("warmup", [{"warmup_steps": 10}, {"warmup_ratio": 0.1}])
+def test_the_first_update_is_small_whatever_the_budget(
+    overlap: bool, warmup: dict[str, float]
+) -> None:
+    # with tokens or minutes the number of steps is not known before the first
+    config = ScheduleConfig(overlap=overlap, **warmup)  # type: ignore[arg-type]
+    assert 0 <= lr_factor(config, step=0, progress=0.0, total_steps=0.0) <= 0.1 + 1e-9
+    later = lr_factor(config, step=1, progress=0.002, total_steps=500.0)
+    assert 0 < later <= 0.2
