@@ -16,6 +16,22 @@ from rich.table import Table
 from electra.training.device import machine
 
 
+def _commit() -> str:
+    """The commit, marked where the tree has changes beside it."""
+    done = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout.strip() or "unknown"
+
+
+COMMIT = _commit()
+"""When the script began, whatever is committed while it runs."""
+
+
 def finish(
     rows: Sequence[Mapping[str, Any]], summary: Mapping[str, Any], *, json_file: Path | None
 ) -> None:
@@ -29,7 +45,7 @@ def finish(
         console.print(f"{name}: {_shown(value)}", highlight=False)
     record: dict[str, Any] = {
         "command": shlex.join(["python", *sys.argv]),
-        "commit": _commit(),
+        "commit": COMMIT,
         "machine": machine(),
         "rows": list(rows),
         "summary": dict(summary),
@@ -46,15 +62,3 @@ def _shown(value: object) -> str:
     if isinstance(value, list):
         return ", ".join(map(_shown, value))
     return str(value)
-
-
-def _commit() -> str:
-    """The commit, marked where the tree has changes beside it."""
-    done = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return done.stdout.strip() or "unknown"
