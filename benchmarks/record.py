@@ -28,6 +28,11 @@ def _commit() -> str:
     return done.stdout.strip() or "unknown"
 
 
+def _module() -> str:
+    """`benchmarks.NAME` of the script that runs."""
+    return f"benchmarks.{Path(sys.argv[0]).stem}"
+
+
 COMMIT = _commit()
 """When the script began, whatever is committed while it runs."""
 
@@ -44,7 +49,7 @@ def finish(
     for name, value in summary.items():
         console.print(f"{name}: {_shown(value)}", highlight=False)
     record: dict[str, Any] = {
-        "command": shlex.join(["python", *sys.argv]),
+        "command": shlex.join(["python", "-m", _module(), *sys.argv[1:]]),
         "commit": COMMIT,
         "machine": machine(),
         "rows": list(rows),

@@ -43,6 +43,7 @@ from electra.training.device import (
     pick_device,
     pick_dtype,
     seed_everything,
+    seed_rank,
     training_attention,
 )
 from electra.training.distributed import World, join_world, leave_world
@@ -278,8 +279,6 @@ def _finetune_once(run: RunFolder, config: FinetuneConfig, inputs: _Inputs) -> S
     store = CheckpointStore(run.checkpoints, keep=training.save_total_limit)
     best = BestModel(run.path, metric=task.metric, fresh=run.status == "fresh", world=world)
     state = TrainState()
-    if world.rank:
-        seed_everything(config.training.seed + world.rank)  # each rank its own dropout
     if run.status == "continued":
         loaded = store.load_latest(module=objective, optimizer=optimizer)
         assert loaded is not None, "open_run saw a whole checkpoint"
@@ -287,6 +286,7 @@ def _finetune_once(run: RunFolder, config: FinetuneConfig, inputs: _Inputs) -> S
         warning = other_bits(loaded.environment, bit_environment(training, dtype, world))
         if warning and world.is_main:
             console.print(warning, highlight=False)
+    seed_rank(config.training.seed, world, state.step)
     if world.is_main:
         describe_run(run.path, config, inputs.facts)
 

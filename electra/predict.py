@@ -70,8 +70,11 @@ def predict(
         examples = _of_rows(task, _stdin_rows(stream), "standard input", data)
         size = 1 if stream.isatty() else CHUNK
     else:
-        asked = [c for c in (data.text_column, data.text_pair_column) if c]
-        rows = read_rows(Path(input), header=data.header, columns=asked)
+        names = (data.text_column, data.text_pair_column, task.columns.text, task.columns.text_pair)
+        # trained on a file without a header, so this one has none either
+        headerless = data.header == "auto" and task.columns.text.isdigit()
+        header = "false" if headerless else data.header
+        rows = read_rows(Path(input), header=header, columns=[n for n in names if n])
         examples = _of_rows(task, rows, input, data)
         size = CHUNK
     return _answers(predictor, examples, size)

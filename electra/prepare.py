@@ -96,6 +96,14 @@ def prepare(
 def _check(settings: PrepareSettings) -> None:
     if not 0 < settings.validation_share < 1:
         raise ConfigError(f"--validation-share is {settings.validation_share}; allowed: (0, 1)")
+    if settings.tokenizer is not None and (settings.lowercase, settings.strip_accents) != (
+        None,
+        None,
+    ):
+        raise ConfigError(
+            "--lowercase and --strip-accents are for a tokenizer that is trained; the one given "
+            "by --tokenizer has its own"
+        )
     if settings.encoding_errors not in ("strict", "replace"):
         raise ConfigError(
             f"--encoding-errors is {settings.encoding_errors}; allowed: strict, replace"

@@ -44,6 +44,7 @@ from electra.training.device import (
     pick_device,
     pick_dtype,
     seed_everything,
+    seed_rank,
     training_attention,
 )
 from electra.training.distributed import World, join_world, leave_world
@@ -145,6 +146,7 @@ def _train(
         warning = other_bits(loaded.environment, bit_environment(config.training, dtype, world))
         if warning and world.is_main:
             console.print(warning, highlight=False)
+    seed_rank(config.training.seed, world, state.step)
     if world.is_main:
         describe_run(run.path, config, inputs)
     cut = state.step if run.status == "continued" else -1

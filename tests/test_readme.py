@@ -70,3 +70,12 @@ def test_links_lead_somewhere() -> None:
     for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
         for target in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name} -> {target}"
+
+
+def test_figures_are_those_that_were_measured() -> None:
+    from benchmarks import tables
+
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert tables.with_figures(readme) == readme, "run python -m benchmarks.tables"
+    page = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    assert tables.benchmarks_page() == page, "run python -m benchmarks.tables"

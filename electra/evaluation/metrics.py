@@ -27,15 +27,6 @@ def macro_f1(truth: Sequence[str], predicted: Sequence[str]) -> float:
     return float(f1_score(*codes, average="macro", zero_division=0))
 
 
-def micro_f1(truth: ArrayLike, predicted: ArrayLike) -> float:
-    """F1 over all (example, label) cells of two 0/1 matrices [N, labels] (multi-label)."""
-    from sklearn.metrics import f1_score
-
-    true, guess = np.asarray(truth), np.asarray(predicted)
-    assert (true.ndim, true.shape) == (2, guess.shape), "two matrices of one shape are wanted"
-    return float(f1_score(true, guess, average="micro", zero_division=0))
-
-
 def mcc(truth: Sequence[str], predicted: Sequence[str]) -> float:
     """Matthews correlation (CoLA's metric), any number of labels; 0 where one side is constant."""
     from sklearn.metrics import matthews_corrcoef

@@ -107,6 +107,15 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
+def seed_rank(seed: int, world: World, step: int) -> None:
+    """Give every process but the first its own dropout, from `step` on.
+
+    Checkpoints hold the random state of the first; the others start anew from the step.
+    """
+    if world.rank:
+        torch.manual_seed(seed + 1_000_003 * world.rank + step)
+
+
 def machine() -> dict[str, object]:
     """What a run depends on beside its recipe: versions, processor, devices."""
     names = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "datasets")

@@ -59,7 +59,14 @@ class RunFolder:
         return report
 
     def finish(self, report: dict[str, Any]) -> None:
-        """Write report.json, whole or not at all; the run is finished. For the main process."""
+        """Write report.json, whole or not at all; the run is finished. For the main process.
+
+        What the report stands for is on the disk before it.
+        """
+        for file in self.path.rglob("*"):
+            if file.is_file() and self.checkpoints not in file.parents:
+                with file.open("rb") as opened:
+                    os.fsync(opened.fileno())
         write_text(self.path / _REPORT, json.dumps(report, indent=1, ensure_ascii=False) + "\n")
 
 

@@ -28,12 +28,6 @@ def test_mcc_by_hand() -> None:
     assert metrics.mcc(["a", "b"], ["a", "a"]) == 0.0
 
 
-def test_micro_f1_counts_cells() -> None:
-    truth = [[1, 0, 1], [0, 1, 0]]
-    predicted = [[1, 1, 0], [0, 1, 0]]
-    assert metrics.micro_f1(truth, predicted) == pytest.approx(2 * 2 / (2 * 2 + 1 + 1))
-
-
 def test_auc_is_the_share_of_ordered_pairs() -> None:
     truth, scores = [True, True, False, False], [0.9, 0.4, 0.5, 0.1]
     assert metrics.auc(truth, scores) == pytest.approx(3 / 4)
