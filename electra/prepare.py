@@ -35,7 +35,7 @@ from electra.training.loggers import progress_bar
 from electra.training.run_folder import move_aside
 
 TOKENIZER_SAMPLE_BYTES = 100_000_000
-"""Raw text the tokenizer is trained on; more changes the vocabulary little."""
+"""Raw text the tokenizer is trained on: it is held in memory for that."""
 VALIDATION_TOKENS = 2_048
 """A validation split smaller than this is filled up, to a tenth of the corpus at most."""
 HELD_DOCUMENTS = 256
@@ -96,10 +96,8 @@ def prepare(
 def _check(settings: PrepareSettings) -> None:
     if not 0 < settings.validation_share < 1:
         raise ConfigError(f"--validation-share is {settings.validation_share}; allowed: (0, 1)")
-    if settings.tokenizer is not None and (settings.lowercase, settings.strip_accents) != (
-        None,
-        None,
-    ):
+    casing = (settings.lowercase, settings.strip_accents)
+    if settings.tokenizer is not None and casing != (None, None):
         raise ConfigError(
             "--lowercase and --strip-accents are for a tokenizer that is trained; the one given "
             "by --tokenizer has its own"

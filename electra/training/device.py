@@ -40,7 +40,7 @@ def pick_dtype(wanted: str, device: torch.device) -> torch.dtype:
     """Precision of matrix products in training.
 
     `auto` is bfloat16 on a CUDA device that has it and on a CPU with units for it (AMX or
-    AVX512-BF16: two to four times float32 there, many times slower without), else float32.
+    AVX512-BF16; without them it is emulated), else float32.
     """
     if wanted == "bfloat16":
         return torch.bfloat16
