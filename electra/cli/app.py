@@ -1,0 +1,47 @@
+"""What every command of the line shares: the application, types of its flags, consoles."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from cyclopts import App, Parameter
+from rich.console import Console
+
+from electra.config import FinetuneConfig, LabelledDataConfig
+from electra.errors import ConfigError
+from electra.recipe import nest, option_rows, resolve
+
+app = App(
+    name="electra",
+    help="Raw text to a language encoder, and the encoder to working applications.",
+    help_epilogue="Start with `electra quickstart`, or with `electra prepare --help`.",
+    version_flags=["--version"],
+)
+Overwrite = Annotated[bool, Parameter(negative="")]
+Json = Annotated[bool, Parameter(negative="")]
+Overrides = Annotated[dict[str, str] | None, Parameter(parse=False)]
+
+
+def progress_console() -> Console:
+    """Where progress goes: standard error, so that answers can be piped."""
+    return Console(stderr=True)
+
+
+def fields_help(config: type) -> str:
+    """The flags of a recipe, for the end of a command's help."""
+    rows = [f"- `{flag}` ({kind}): {text}" for flag, kind, _, text in option_rows(config)]
+    return "Fields of the recipe, each a flag:\n\n" + "\n".join(rows)
+
+
+def columns_of(overrides: dict[str, str] | None) -> LabelledDataConfig:
+    """The columns that `--data.*` flags name for a finished model."""
+    tables = nest(overrides or {})
+    for name, table in tables.items():
+        for key in table:
+            if name != "data" or key == "max_length":
+                raise ConfigError(
+                    f"--{name}.{key.replace('_', '-')} does not change a finished model; allowed: "
+                    "--data.text-column, --data.text-pair-column, --data.label-column, "
+                    "--data.header"
+                )
+    return resolve(FinetuneConfig, [("command line", tables)]).data

@@ -1,0 +1,166 @@
+"""Commands that make an application of an encoder and use it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+
+from electra.cli.app import (
+    Json,
+    Overrides,
+    Overwrite,
+    app,
+    columns_of,
+    fields_help,
+    progress_console,
+)
+from electra.config import FINETUNE_DEFAULTS, FinetuneConfig
+from electra.recipe import nest, resolve
+
+
+@app.command(help_epilogue=fields_help(FinetuneConfig))
+def finetune(
+    *,
+    model: str,
+    train: str,
+    validation: str,
+    output: Path,
+    task: str = "text-classification",
+    seeds: int = 1,
+    resume: str = "never",
+    overwrite: Overwrite = False,
+    from_scratch: Overwrite = False,
+    overrides: Overrides = None,
+) -> None:
+    """Fine-tune an encoder on labelled data.
+
+    The output is a model folder for electra evaluate and predict, and for the Auto classes.
+
+    Parameters
+    ----------
+    model
+        An encoder: a folder, a run folder of electra pretrain, or a Hub id.
+    train
+        CSV, TSV, JSONL or Parquet (also .gz), or a Hub data set as ID:split.
+    validation
+        The same; the best of some ten evaluations on it is kept.
+    output
+        The model folder to make.
+    task
+        text-classification: one sentence or a pair; with scores as labels, regression.
+    seeds
+        Runs; above 1 each gets a folder seed-K, and the best is copied up.
+    resume
+        never refuses a folder that holds a run; auto continues it.
+    overwrite
+        Move an old run to NAME.old-1 and start afresh.
+    from_scratch
+        Random weights of the encoder's shape, to know what pretraining is worth.
+    """
+    layers = [("defaults", FINETUNE_DEFAULTS), ("command line", nest(overrides or {}))]
+    config = resolve(FinetuneConfig, layers)
+    from electra.finetune import finetune as run_finetune
+
+    run_finetune(
+        model=model,
+        train=train,
+        validation=validation,
+        output=output,
+        task=task,
+        config=config,
+        seeds=seeds,
+        resume=resume,
+        overwrite=overwrite,
+        from_scratch=from_scratch,
+        console=progress_console(),
+    )
+
+
+@app.command
+def evaluate(
+    *,
+    model: Path,
+    data: str,
+    json: Json = False,
+    output: Path | None = None,
+    batch_size: int = 32,
+    device: str = "auto",
+    overrides: Overrides = None,
+) -> None:
+    """Score a fine-tuned model on labelled data.
+
+    Parameters
+    ----------
+    model
+        A folder that electra finetune wrote.
+    data
+        CSV, TSV, JSONL or Parquet (also .gz), or a Hub data set as ID:split. Columns are those of
+        the training data; --data.text-column, --data.text-pair-column, --data.label-column and
+        --data.header change them.
+    json
+        One line of JSON on standard output instead of tables.
+    output
+        Write the JSON to this file as well.
+    batch_size
+        Examples a forward pass.
+    device
+        auto, cpu, cuda or mps.
+    """
+    columns = columns_of(overrides)
+    from electra.evaluate import evaluate as run_evaluate
+
+    run_evaluate(
+        model=model,
+        data=data,
+        json=json,
+        output=output,
+        columns=columns,
+        batch_size=batch_size,
+        device=device,
+        console=Console(),
+        progress=progress_console(),
+    )
+
+
+@app.command
+def predict(
+    *texts: str,
+    model: Path,
+    input: str | None = None,
+    json: Json = False,
+    batch_size: int = 32,
+    device: str = "auto",
+    overrides: Overrides = None,
+) -> None:
+    """Answer texts with a fine-tuned model.
+
+    Parameters
+    ----------
+    texts
+        The texts; for a model of two sentences they come in twos.
+    model
+        A folder that electra finetune wrote.
+    input
+        Instead of texts a file: .txt (a line, a text), .jsonl, .csv, .tsv, .parquet, or - for
+        standard input, lines of text or of JSON. JSONL and - answer in JSONL.
+    json
+        A line of JSON for each answer.
+    batch_size
+        Texts a forward pass.
+    device
+        auto, cpu, cuda or mps.
+    """
+    columns = columns_of(overrides)
+    from electra.predict import predict as run_predict
+    from electra.predict import print_predictions
+
+    answers = run_predict(
+        model=model,
+        texts=texts,
+        input=input,
+        columns=columns,
+        batch_size=batch_size,
+        device=device,
+    )
+    print_predictions(answers, json=json, input=input)

@@ -1,0 +1,143 @@
+"""Commands that make an encoder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from rich.console import Console
+
+from electra.cli.app import Overrides, Overwrite, app, fields_help, progress_console
+from electra.config import PrepareSettings, PretrainConfig
+from electra.errors import ConfigError
+from electra.recipe import nest, read_recipe, recipe_names, resolve
+
+DEFAULT_SETTINGS = PrepareSettings()
+
+
+@app.command
+def prepare(
+    *sources: str,
+    output: Path,
+    settings: Annotated[PrepareSettings, Parameter(name="*")] = DEFAULT_SETTINGS,
+    workers: int | None = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Turn raw text into a corpus folder: tokenizer, token shards, manifest.
+
+    Parameters
+    ----------
+    sources
+        Files, folders or globs of .txt (a blank line ends a document), .jsonl, .csv, .tsv,
+        .parquet, each also .gz.
+    output
+        The corpus folder to make.
+    workers
+        Threads of the tokenizer; default one a core.
+    overwrite
+        Move an old corpus folder to NAME.old-1.
+    """
+    from electra.prepare import prepare as run_prepare
+
+    if not sources:
+        raise ConfigError("no text given: electra prepare FILE_OR_FOLDER ... --output DIR")
+    run_prepare(
+        sources,
+        output=output,
+        settings=settings,
+        workers=workers,
+        overwrite=overwrite,
+        console=progress_console(),
+    )
+
+
+@app.command(help_epilogue=fields_help(PretrainConfig))
+def pretrain(
+    *,
+    data: Path,
+    output: Path,
+    recipe: str = "tiny",
+    resume: str = "never",
+    overwrite: Overwrite = False,
+    overrides: Overrides = None,
+) -> None:
+    """Pretrain an encoder on a corpus folder.
+
+    The run folder gets encoder/ (fine-tune this one), generator/ and discriminator/, each opened
+    by the Auto classes of transformers, report.html, metrics.jsonl and checkpoints/.
+
+    Parameters
+    ----------
+    data
+        A corpus folder made by electra prepare.
+    output
+        The run folder.
+    recipe
+        A name (tiny, small, base are modern; classic-small, classic-base, ... are as published)
+        or a .toml file. Flags of the form --section.field change single values.
+    resume
+        never refuses a folder that holds a run; auto continues it from its last checkpoint.
+    overwrite
+        Move an old run to NAME.old-1 and start afresh.
+    """
+    layers = [(f"recipe {recipe}", read_recipe(recipe)), ("command line", nest(overrides or {}))]
+    config = resolve(PretrainConfig, layers)
+    from electra.pretrain import pretrain as run_pretrain
+
+    run_pretrain(
+        data=data,
+        output=output,
+        config=config,
+        resume=resume,
+        overwrite=overwrite,
+        console=progress_console(),
+    )
+
+
+@app.command
+def recipes() -> None:
+    """List the recipes that come with the package."""
+    out = Console()
+    for name in recipe_names():
+        model = read_recipe(name)["model"]
+        shape = f"{model['num_hidden_layers']} x {model['hidden_size']}"
+        out.print(f"{name:18} {model['family']:8} {shape}", highlight=False)
+
+
+@app.command
+def quickstart(
+    *,
+    minutes: float = 5.0,
+    output: Path = Path("runs/quickstart"),
+    compare: Overwrite = False,
+    recipe: str = "tiny",
+    overrides: Overrides = None,
+) -> None:
+    """Go the whole way once: raw text to encoder to classifier to report.
+
+    The text is the documentation of the Python packages on this machine. A quickstart that was
+    interrupted goes on; a finished one is moved aside.
+
+    Parameters
+    ----------
+    minutes
+        Minutes of pretraining; the rest takes some four more on two cores.
+    output
+        Where everything goes.
+    compare
+        Pretrain by masked LM alone for as long, too, and show both side by side.
+    recipe
+        Of the pretraining; flags of the form --section.field change it.
+    """
+    tables = nest(overrides or {})
+    from electra.quickstart import quickstart as run_quickstart
+
+    run_quickstart(
+        output=output,
+        minutes=minutes,
+        compare=compare,
+        recipe=recipe,
+        overrides=tables,
+        console=progress_console(),
+    )

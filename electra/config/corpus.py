@@ -1,0 +1,65 @@
+"""How text becomes tokens, and tokens sequences."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from electra.config.option import option, require
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PrepareSettings:
+    """How text becomes tokens; kept in the manifest of the corpus.
+
+    Parameters
+    ----------
+    tokenizer
+        Take this one (a folder or a Hub id) instead of training a WordPiece tokenizer.
+    vocab_size
+        Word pieces of the trained tokenizer.
+    language
+        en, zh, ja, ko, tr, ar, de or other: sets casing, accents and alphabet.
+    lowercase
+        Lower the case before tokenizing; default by language.
+    strip_accents
+        Remove accents before tokenizing; default by language.
+    text_column
+        Where the text stands in .jsonl, .csv, .tsv, .parquet: a name or a 0-based number.
+    encoding_errors
+        strict stops at the first byte that is not UTF-8, replace goes on and counts.
+    validation_share
+        Share of the documents held out for evaluation.
+    min_chars
+        Shorter documents are left out.
+    deduplicate
+        Leave out exact repeats of a document.
+    licence
+        Terms of the text; model cards name them.
+    """
+
+    tokenizer: str | None = None
+    vocab_size: int = 16_384
+    language: str = "en"
+    lowercase: bool | None = None
+    strip_accents: bool | None = None
+    text_column: str | None = None
+    encoding_errors: str = "strict"
+    validation_share: float = 0.01
+    min_chars: int = 20
+    deduplicate: bool = True
+    licence: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """How the corpus becomes sequences."""
+
+    max_length: int = option(128, "tokens in a sequence, [CLS] and [SEP] counted (L)")
+    cross_documents: bool = option(
+        True,
+        "true: sequences run over document borders, marked by [SEP], and nothing is padded; "
+        "false: a sequence holds text of one document",
+    )
+
+    def __post_init__(self) -> None:
+        require(self.max_length >= 8, "data.max-length", self.max_length, "8 or more")

@@ -1,0 +1,44 @@
+"""Everything that defines a pretraining run, apart from the corpus."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from electra.config.corpus import DataConfig
+from electra.config.model import ModelConfig
+from electra.config.objective import ObjectiveConfig
+from electra.config.option import require
+from electra.config.training import (
+    BUDGETS,
+    LoggingConfig,
+    OptimizerConfig,
+    ScheduleConfig,
+    TrainingConfig,
+)
+from electra.errors import ConfigError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PretrainConfig:
+    """Everything that defines a pretraining run, apart from the corpus."""
+
+    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    objective: ObjectiveConfig = dataclasses.field(default_factory=ObjectiveConfig)
+    optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = dataclasses.field(default_factory=ScheduleConfig)
+    training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
+    data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    logging: LoggingConfig = dataclasses.field(default_factory=LoggingConfig)
+
+    def __post_init__(self) -> None:
+        if not any(getattr(self.training, name) is not None for name in BUDGETS):
+            raise ConfigError(
+                "no budget: give one of --training.max-steps, --training.max-tokens, "
+                "--training.minutes"
+            )
+        require(
+            self.data.max_length <= self.model.max_position_embeddings,
+            "data.max-length",
+            self.data.max_length,
+            f"at most model.max_position_embeddings {self.model.max_position_embeddings}",
+        )

@@ -1,0 +1,123 @@
+"""How it is learned: optimizer, schedule, budget, log."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+from electra.config.option import option, positive, require
+from electra.errors import ConfigError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """AdamW (Loshchilov and Hutter 2019)."""
+
+    learning_rate: float = option(5e-4, "peak learning rate")
+    weight_decay: float = option(0.01, "decoupled; never on biases and norms")
+    adam_beta1: float = option(0.9, "decay of the first moment")
+    adam_beta2: float = option(0.999, "decay of the second moment")
+    adam_epsilon: float = option(1e-6, "added to the root of the second moment")
+    bias_correction: bool = option(True, "false: Adam as in the reference code of ELECTRA and BERT")
+    max_grad_norm: float = option(1.0, "clip the global gradient norm; 0: off")
+    layerwise_lr_decay: float = option(1.0, "learning rate of a layer over that of the next one up")
+
+    def __post_init__(self) -> None:
+        positive(self, "optimizer", "learning_rate")
+        for name in ("weight_decay", "adam_epsilon", "max_grad_norm"):
+            value = getattr(self, name)
+            require(value >= 0, "optimizer." + name.replace("_", "-"), value, "0 or more")
+        for name in ("adam_beta1", "adam_beta2"):
+            value = getattr(self, name)
+            require(0 <= value < 1, "optimizer." + name.replace("_", "-"), value, "[0, 1)")
+        require(
+            0 < self.layerwise_lr_decay <= 1,
+            "optimizer.layerwise-lr-decay",
+            self.layerwise_lr_decay,
+            "(0, 1]",
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ScheduleConfig:
+    """Learning rate over progress, the used share of the budget."""
+
+    decay: Literal["linear", "cosine", "constant"] = option("linear", "how the rate falls to zero")
+    decay_start: float = option(0.0, "share of the budget at which the fall begins")
+    warmup_steps: int | None = option(None, "linear rise over this many steps")
+    warmup_ratio: float | None = option(None, "linear rise over this share of the budget")
+    overlap: bool = option(
+        False, "true: decay runs from the first step and multiplies warmup (reference code)"
+    )
+    first_update: int = option(
+        0, "index of the first update in the schedule (overlap only); the reference may use 1"
+    )
+    replay: str | None = option(
+        None, "metrics.jsonl of a run with a budget of minutes whose progress is to be repeated"
+    )
+
+    def __post_init__(self) -> None:
+        if self.warmup_steps is not None and self.warmup_ratio is not None:
+            raise ConfigError(
+                "--schedule.warmup-steps and --schedule.warmup-ratio are both given; give one"
+            )
+        steps = self.warmup_steps or 0
+        require(steps >= 0, "schedule.warmup-steps", steps, "0 or more")
+        ratio = self.warmup_ratio or 0.0
+        require(0 <= ratio < 1, "schedule.warmup-ratio", ratio, "[0, 1)")
+        require(0 <= self.decay_start < 1, "schedule.decay-start", self.decay_start, "[0, 1)")
+
+
+BUDGETS = ("max_steps", "max_tokens", "minutes")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """Budget, batch, precision, and when to evaluate and save."""
+
+    max_steps: int | None = option(None, "budget: optimizer steps")
+    max_tokens: int | None = option(None, "budget: tokens read, padding not counted")
+    minutes: float | None = option(None, "budget: minutes of training, evaluation not counted")
+    global_batch_size: int = option(128, "sequences a step, over all devices")
+    micro_batch_size: int | None = option(
+        None, "sequences a forward pass on one device; none: the whole batch at once"
+    )
+    seed: int = option(0, "of weights, data order, masks and samples")
+    eval_steps: int | None = option(None, "steps between evaluations; none: ten over the run")
+    save_steps: int | None = option(None, "steps between checkpoints; none: ten over the run")
+    save_total_limit: int = option(2, "checkpoints kept")
+    dtype: Literal["auto", "float32", "bfloat16"] = option(
+        "auto", "of matrix products in training; auto: bfloat16 where the machine has units for it"
+    )
+    device: Literal["auto", "cpu", "cuda", "mps"] = option("auto", "where to train")
+
+    def __post_init__(self) -> None:
+        given = [name for name in BUDGETS if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ConfigError(
+                "exactly one budget is allowed, got "
+                + " and ".join(f"--training.{name.replace('_', '-')}" for name in given)
+            )
+        names = (*BUDGETS, "global_batch_size", "eval_steps", "save_steps", "save_total_limit")
+        for name in names:
+            value = getattr(self, name)
+            if value is not None:
+                require(value > 0, "training." + name.replace("_", "-"), value, "above 0")
+        micro = self.micro_batch_size
+        if micro is not None:
+            require(
+                micro > 0 and self.global_batch_size % micro == 0,
+                "training.micro-batch-size",
+                micro,
+                f"a divisor of the global batch size {self.global_batch_size}",
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LoggingConfig:
+    """What is written while training."""
+
+    log_steps: int = option(20, "steps between lines of metrics.jsonl")
+
+    def __post_init__(self) -> None:
+        require(self.log_steps > 0, "logging.log-steps", self.log_steps, "above 0")
