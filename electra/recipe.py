@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from electra.config import BUDGETS
+from electra.config.objective import without_inapplicable
 from electra.errors import ConfigError, did_you_mean
 
 T = TypeVar("T")
@@ -64,7 +65,8 @@ def resolve(cls: type[T], layers: Sequence[tuple[str, Values]]) -> T:
         layers: (origin, tables) pairs; the origin ("recipe tiny", "command line") is for messages.
             Values from the command line are strings and are parsed by the type of their field.
 
-    A budget given in a later layer replaces whichever budget an earlier one had.
+    A budget given in a later layer replaces whichever budget an earlier one had. A layer that names
+    an objective drops what earlier ones said that does not apply to it.
 
     Raises:
         ConfigError: unknown section or field, wrong type, value out of range.
@@ -83,7 +85,10 @@ def resolve(cls: type[T], layers: Sequence[tuple[str, Values]]) -> T:
             if name == "training" and any(key in table for key in (*BUDGETS, "epochs")):
                 for key in (*BUDGETS, "epochs"):
                     merged[name].pop(key, None)
-            merged[name] |= _checked_table(hints[name], name, table, origin)
+            checked = _checked_table(hints[name], name, table, origin)
+            if name == "objective" and "name" in checked:
+                merged[name] = without_inapplicable(merged[name], checked["name"])
+            merged[name] |= checked
     return cls(**{name: hints[name](**merged[name]) for name in sections})
 
 

@@ -1,27 +1,84 @@
-"""What is learned."""
+"""What is learned: one flat section, and which of its fields each objective takes."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
-from electra.config.option import option, require
+from electra.config.option import option, positive, require
+from electra.errors import ConfigError
+
+_MASKS = ("mask_prob", "mask_token_prob", "masking", "duplicate_positions")
+_PROPOSALS = (*_MASKS, "generator", "generator_weight", "temperature", "disallow_correct")
+OBJECTIVES: Mapping[str, tuple[str, ...]] = {
+    "replaced_token_detection": (
+        *_PROPOSALS,
+        "discriminator_weight",
+        "warm_start",
+        "encoder_mlm_weight",
+        "contrastive_weight",
+    ),
+    "masked_lm": _MASKS,
+    "electra_15_percent": (*_PROPOSALS, "discriminator_weight"),
+    "replace_mlm": _PROPOSALS,
+    "all_tokens_mlm": (*_PROPOSALS, "copy_mechanism"),
+    "two_stage": (*_PROPOSALS, "discriminator_weight", "generator_share", "start_from_generator"),
+    "adversarial": (*_PROPOSALS, "discriminator_weight", "reinforce_weight"),
+    "electric": ("mask_prob", "generator_weight", "discriminator_weight"),
+    "fast_electra": (
+        *_MASKS,
+        "generator_folder",
+        "discriminator_weight",
+        "temperature",
+        "final_temperature",
+        "replacements",
+    ),
+    "self_augmented": (
+        *_MASKS,
+        "temperature",
+        "discriminator_weight",
+        "encoder_mlm_weight",
+    ),
+}
+"""Objective -> the fields that mean something to it."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ObjectiveConfig:
     """What is learned."""
 
-    name: Literal["replaced_token_detection", "masked_lm"] = option(
-        "replaced_token_detection", "the objective"
-    )
+    name: Literal[
+        "replaced_token_detection",
+        "masked_lm",
+        "electra_15_percent",
+        "replace_mlm",
+        "all_tokens_mlm",
+        "two_stage",
+        "adversarial",
+        "electric",
+        "fast_electra",
+        "self_augmented",
+    ] = option("replaced_token_detection", "the objective (docs/objectives.md)")
     mask_prob: float = option(0.15, "share of the tokens that is chosen (paper, section 3.1)")
     mask_token_prob: float = option(
         0.85, "share of the chosen tokens shown as [MASK]; the rest stays as it is"
     )
+    masking: Literal["token", "whole_word", "span"] = option(
+        "token", "what is chosen together: single tokens, the tokens of a word, runs of words"
+    )
+    duplicate_positions: bool = option(
+        False, "true: draw positions with replacement and mix repeats, as the reference code does"
+    )
+    generator: Literal["masked_lm", "uniform", "unigram"] = option(
+        "masked_lm",
+        "where replacements come from: a trained network, any token alike, tokens as frequent as "
+        "in the corpus",
+    )
     generator_weight: float = option(1.0, "weight of the generator's loss")
     discriminator_weight: float = option(50.0, "weight of the discriminator's loss (lambda)")
-    temperature: float = option(1.0, "of the generator's samples")
+    temperature: float = option(1.0, "of the generator's samples; fast_electra: at the start")
+    disallow_correct: bool = option(False, "never sample the original token (reference code)")
     warm_start: float = option(
         0.0, "share of the budget in which the discriminator is trained as a masked LM first"
     )
@@ -30,10 +87,46 @@ class ObjectiveConfig:
         "after the warm start, weight of predicting the original tokens from the "
         "discriminator's reading of the corrupted text (corrective head)",
     )
+    contrastive_weight: float = option(
+        0.0, "weight of telling a text's cropped copy from other texts (COCO-LM's SCL)"
+    )
+    copy_mechanism: bool = option(True, "all_tokens_mlm: mix the input token into the prediction")
+    generator_share: float = option(0.5, "two_stage: share of the budget spent on the generator")
+    start_from_generator: bool = option(
+        True, "two_stage: the discriminator starts with the generator's weights"
+    )
+    reinforce_weight: float = option(
+        1.0, "adversarial: weight of the generator's policy-gradient loss"
+    )
+    generator_folder: str | None = option(
+        None, "fast_electra: folder or Hub id of the trained masked LM that proposes"
+    )
+    final_temperature: float = option(1.0, "fast_electra: temperature at the end")
+    replacements: str | None = option(
+        None, "fast_electra: folder that keeps the proposals for later runs with the same data"
+    )
 
     def __post_init__(self) -> None:
-        for name, top in (("mask_prob", 0.9), ("mask_token_prob", 1.0), ("warm_start", 1.0)):
+        for name, top in (
+            ("mask_prob", 0.9),
+            ("mask_token_prob", 1.0),
+            ("warm_start", 1.0),
+            ("generator_share", 1.0),
+        ):
             value = getattr(self, name)
             require(0 <= value <= top, "objective." + name.replace("_", "-"), value, f"[0, {top}]")
-        require(self.mask_prob > 0, "objective.mask-prob", self.mask_prob, "above 0")
-        require(self.temperature > 0, "objective.temperature", self.temperature, "above 0")
+        for name in ("mask_prob", "temperature", "final_temperature"):
+            positive(self, "objective", name)
+        for field in dataclasses.fields(self):
+            given = getattr(self, field.name)
+            if given != field.default and field.name not in ("name", *OBJECTIVES[self.name]):
+                takes = ", ".join(f.replace("_", "-") for f in OBJECTIVES[self.name])
+                raise ConfigError(
+                    f"--objective.{field.name.replace('_', '-')} {given} does not apply to "
+                    f"{self.name}; it takes: {takes}"
+                )
+
+
+def without_inapplicable(table: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The fields of an `[objective]` table that mean something to the objective `name`."""
+    return {key: value for key, value in table.items() if key in OBJECTIVES.get(name, table)}
