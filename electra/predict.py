@@ -14,15 +14,11 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from electra.config import LabelledDataConfig
-from electra.corpus.files import kind_of, read_rows
 from electra.errors import ConfigError, DataError
+from electra.tasks.inputs import CHUNK, answers_in_json, open_input, require_one
 from electra.tasks.labelled_data import Columns, LabelledExample, choose_columns, row_example
 from electra.tasks.predictor import Predictor
 from electra.tasks.text_classification import TextClassification
-
-CHUNK = 1_024
-"""Inputs read, sorted by length and answered together, so that memory is bounded."""
-STDIN = "-"
 
 
 def predict(
@@ -56,8 +52,7 @@ def predict(
     """
     if batch_size < 1:
         raise ConfigError(f"--batch-size is {batch_size}; allowed: above 0")
-    if bool(texts) == (input is not None):
-        raise ConfigError("give texts, or a file with --input (- for standard input): one of them")
+    require_one(texts, input)
     predictor = Predictor.open(model, device=device, batch_size=batch_size)
     task = predictor.task
     assert isinstance(task, TextClassification), "the one task there is"
@@ -65,18 +60,15 @@ def predict(
     if input is None:
         examples = _of_arguments(task, texts)
         size = CHUNK
-    elif input == STDIN:
-        stream = stdin or sys.stdin
-        examples = _of_rows(task, _stdin_rows(stream), "standard input", data)
-        size = 1 if stream.isatty() else CHUNK
     else:
         names = (data.text_column, data.text_pair_column, task.columns.text, task.columns.text_pair)
         # trained on a file without a header, so this one has none either
         headerless = data.header == "auto" and task.columns.text.isdigit()
         header = "false" if headerless else data.header
-        rows = read_rows(Path(input), header=header, columns=[n for n in names if n])
-        examples = _of_rows(task, rows, input, data)
-        size = CHUNK
+        asked = [name for name in names if name]
+        source = open_input(input, header=header, columns=asked, stdin=stdin)
+        examples = _of_rows(task, source.rows, source.place, data)
+        size = min(CHUNK, source.chunk)
     return _answers(predictor, examples, size)
 
 
@@ -96,7 +88,7 @@ def print_predictions(
         file: none: standard output.
     """
     file = file or sys.stdout
-    json = json or input == STDIN or (input is not None and kind_of(Path(input)) == "jsonl")
+    json = json or answers_in_json(input)
     count = 0
     for row in predictions:
         count += 1
@@ -147,31 +139,3 @@ def _of_rows(
         yield row_example(row, columns, number, where, allow_empty=True)
     if columns is None:
         raise DataError(f"{place} holds no rows")
-
-
-def _stdin_rows(stream: TextIO) -> Iterator[dict[str, Any]]:
-    """JSON objects where the first line is one, else lines of text."""
-    is_json: bool | None = None
-    number = 0
-    while True:
-        number += 1
-        try:
-            line = next(stream)
-        except StopIteration:
-            return
-        except UnicodeDecodeError as error:
-            raise DataError(f"standard input line {number} is not UTF-8: {error}") from None
-        if not line.strip():
-            continue
-        if is_json is None:
-            is_json = line.lstrip().startswith("{")
-        if not is_json:
-            yield {"text": line.rstrip("\r\n")}
-            continue
-        try:
-            row = json_format.loads(line)
-        except ValueError as error:
-            raise DataError(f"standard input line {number} is not JSON: {error}") from None
-        if not isinstance(row, dict):
-            raise DataError(f"standard input line {number} is not a JSON object")
-        yield row

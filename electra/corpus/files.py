@@ -37,6 +37,8 @@ class ReadReport:
     """File -> undecodable places replaced by U+FFFD."""
     position: int = 0
     """Bytes of the current file read so far, as they lie on disk (for progress)."""
+    line: int = 0
+    """Line on which the last row of JSONL, CSV or TSV ends."""
 
 
 def kind_of(path: Path) -> str:
@@ -152,7 +154,7 @@ def read_rows(
             whether it holds a name from `columns`). Without a header columns are "0", "1", ...
         columns: names or numbers the caller is going to ask for.
         encoding_errors: as in `read_lines`.
-        report: as in `read_lines`.
+        report: as in `read_lines`; it gets the line of each row, too.
 
     TSV is read without quoting, as GLUE's is. A line of plain text is a row {"text": line}.
 
@@ -167,10 +169,12 @@ def read_rows(
         yield from ({"text": line.rstrip("\r\n")} for line in lines if line.strip())
     elif kind == "jsonl":
         for number, line in enumerate(lines, start=1):
+            if report is not None:
+                report.line = number
             if line.strip():
                 yield _json_row(path, number, line)
     else:
-        yield from _separated_rows(path, lines, kind, header, list(columns))
+        yield from _separated_rows(path, lines, kind, header, list(columns), report)
 
 
 def _json_row(path: Path, number: int, line: str) -> dict[str, Any]:
@@ -191,7 +195,12 @@ def _whole(value: Any) -> Any:
 
 
 def _separated_rows(
-    path: Path, lines: Iterator[str], kind: str, header: str, columns: list[str]
+    path: Path,
+    lines: Iterator[str],
+    kind: str,
+    header: str,
+    columns: list[str],
+    report: ReadReport | None,
 ) -> Iterator[dict[str, Any]]:
     if kind == "tsv":
         reader = csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
@@ -215,6 +224,8 @@ def _separated_rows(
                     f"{path} line {reader.line_num} has {len(row)} columns, "
                     f"the first line has {len(names)}"
                 )
+            if report is not None:
+                report.line = reader.line_num
             yield dict(zip(names, row, strict=True))
     except csv.Error as error:
         raise DataError(f"{path} line {reader.line_num}: {error}") from None

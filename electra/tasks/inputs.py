@@ -1,0 +1,96 @@
+"""Texts without labels, from a file or a stream: what `predict` and `score` read."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from electra.corpus.files import ReadReport, kind_of, read_rows
+from electra.errors import ConfigError, DataError
+
+CHUNK = 1_024
+"""Inputs read, sorted by length and answered together, so that memory is bounded."""
+STDIN = "-"
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """An open source of rows."""
+
+    rows: Iterator[dict[str, Any]]
+    place: str
+    """What it is called in messages."""
+    chunk: int = CHUNK
+    """Rows to answer together: one where a person is typing them."""
+
+
+def require_one(texts: Sequence[str], input: str | None) -> None:
+    """Check that a command names texts or a file.
+
+    Raises:
+        ConfigError: it names neither, or both.
+    """
+    if bool(texts) == (input is not None):
+        raise ConfigError("give texts, or a file with --input (- for standard input): one of them")
+
+
+def open_input(
+    input: str,
+    *,
+    header: str = "auto",
+    columns: Iterable[str] = (),
+    stdin: TextIO | None = None,
+    report: ReadReport | None = None,
+) -> Inputs:
+    """The rows of a file, or of standard input where `input` is `-`; read as they are taken.
+
+    Args:
+        input: .txt (a line, a text), .jsonl, .csv, .tsv, .parquet, each also .gz, or `-` for lines
+            of text or JSON.
+        header: as in `read_rows`.
+        columns: as in `read_rows`.
+        stdin: none: `sys.stdin`.
+        report: told how far the file has been read.
+    """
+    if input != STDIN:
+        rows = read_rows(Path(input), header=header, columns=columns, report=report)
+        return Inputs(rows, input)
+    stream = stdin or sys.stdin
+    return Inputs(_stream_rows(stream), "standard input", 1 if stream.isatty() else CHUNK)
+
+
+def answers_in_json(input: str | None) -> bool:
+    """Whether the answers are JSON without being asked: JSONL in and `-` are JSONL out."""
+    return input == STDIN or (input is not None and kind_of(Path(input)) == "jsonl")
+
+
+def _stream_rows(stream: TextIO) -> Iterator[dict[str, Any]]:
+    """JSON objects where the first line is one, else lines of text."""
+    is_json: bool | None = None
+    number = 0
+    while True:
+        number += 1
+        try:
+            line = next(stream)
+        except StopIteration:
+            return
+        except UnicodeDecodeError as error:
+            raise DataError(f"standard input line {number} is not UTF-8: {error}") from None
+        if not line.strip():
+            continue
+        if is_json is None:
+            is_json = line.lstrip().startswith("{")
+        if not is_json:
+            yield {"text": line.rstrip("\r\n")}
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise DataError(f"standard input line {number} is not JSON: {error}") from None
+        if not isinstance(row, dict):
+            raise DataError(f"standard input line {number} is not a JSON object")
+        yield row
