@@ -35,8 +35,7 @@ from electra.corpus.tokenizer import (
 from electra.errors import ConfigError, DataError, Interrupted
 from electra.evaluation.probes import probe
 from electra.model.pretraining_model import PretrainingModel
-from electra.objectives.masked_lm import MaskedLM
-from electra.objectives.replaced_token_detection import ReplacedTokenDetection
+from electra.objectives.objective import PretrainingObjective, build_objective
 from electra.training.checkpoint import CheckpointStore
 from electra.training.device import (
     keep_memory,
@@ -125,7 +124,8 @@ def _train(
     special = SpecialIds.of(tokenizer)
     seed_everything(config.training.seed)
     keep_memory()
-    objective = build_objective(config, num_ids(tokenizer), special).to(device)
+    counts = _token_counts(corpus, num_ids(tokenizer), config)
+    objective = build_objective(config, num_ids(tokenizer), special, token_counts=counts).to(device)
     objective.model.use_attention(training_attention(device, config.data.max_length))
     optimizer = build_optimizer(objective, config.optimizer)
     examples = _examples(corpus, "train", config, special)
@@ -177,7 +177,7 @@ def _train(
     last = last or probe(objective, validation, device)
     report = _report(config, corpus, objective.model, state, last)
     if world.is_main:
-        _save(run, objective.model, tokenizer, config, corpus, report)
+        _save(run, objective, tokenizer, config, corpus, report)
         console.print(
             f"{report['tokens']:,} tokens in {report['minutes']:.1f} minutes; encoder: "
             f"{run.path / 'encoder'}, report: {run.path / 'report.html'}",
@@ -187,31 +187,6 @@ def _train(
     return report
 
 
-def build_objective(
-    config: PretrainConfig, vocab_size: int, special: SpecialIds
-) -> ReplacedTokenDetection | MaskedLM:
-    """The objective a recipe names, on fresh networks from torch's global generator.
-
-    Raises:
-        ConfigError: a warm start whose generator could not take the encoder's layers.
-    """
-    objective = config.objective
-    detects = objective.name == "replaced_token_detection"
-    if detects and objective.warm_start and config.model.generator_size != 1:
-        raise ConfigError(
-            "--objective.warm-start hands the encoder's layers to the generator: it needs "
-            f"--model.generator-size 1, not {config.model.generator_size}"
-        )
-    model = PretrainingModel(
-        config.model,
-        vocab_size=vocab_size,
-        special=special,
-        with_generator=detects,
-        with_masked_lm=not detects or objective.warm_start > 0 or objective.encoder_mlm_weight > 0,
-    )
-    return ReplacedTokenDetection(model, objective) if detects else MaskedLM(model, objective)
-
-
 def _examples(corpus: Corpus, split: str, config: PretrainConfig, special: SpecialIds) -> Examples:
     return Examples(
         corpus.split(split),
@@ -219,6 +194,12 @@ def _examples(corpus: Corpus, split: str, config: PretrainConfig, special: Speci
         max_length=config.data.max_length,
         cross_documents=config.data.cross_documents,
     )
+
+
+def _token_counts(corpus: Corpus, vocab_size: int, config: PretrainConfig) -> torch.Tensor | None:
+    if config.objective.generator != "unigram":
+        return None
+    return torch.from_numpy(corpus.split("train").token_counts(vocab_size))
 
 
 def _validation_batches(corpus: Corpus, config: PretrainConfig, special: SpecialIds) -> list[Batch]:
@@ -267,7 +248,7 @@ def _report(
 
 def _save(
     run: RunFolder,
-    model: PretrainingModel,
+    objective: PretrainingObjective,
     tokenizer: Tokenizer,
     config: PretrainConfig,
     corpus: Corpus,
@@ -276,7 +257,9 @@ def _save(
     """Write all parts aside and move each into place; the report last."""
     partial = run.path / ".partial-parts"
     shutil.rmtree(partial, ignore_errors=True)
-    for part, folder in model.save_parts(partial).items():
+    model = objective.model
+    parts = model.save_parts(partial, with_masked_lm=objective.keeps_masked_lm)
+    for part, folder in parts.items():
         save_tokenizer(
             tokenizer,
             folder,

@@ -5,8 +5,8 @@ import torch
 
 from electra.config import PretrainConfig
 from electra.corpus.tokenizer import SpecialIds
+from electra.objectives.objective import build_objective
 from electra.objectives.replaced_token_detection import ReplacedTokenDetection
-from electra.pretrain import build_objective
 from electra.recipe import read_recipe, recipe_names, resolve
 from electra.training.optimizer import build_optimizer
 

@@ -28,6 +28,11 @@ class ModelConfig:
     attention_probs_dropout_prob: float = option(0.0, "dropout of attention weights")
     generator_size: float = option(1.0, "width of the generator as a share of hidden_size")
     generator_layers: int | None = option(None, "layers of the generator; none: as many")
+    weight_sharing: Literal["embeddings", "gdes", "all", "none"] = option(
+        "embeddings",
+        "what generator and discriminator share: embeddings; gdes: the generator's tables plus a "
+        "difference of the discriminator's own; all: one network; none",
+    )
     initialization: Literal["published", "scaled"] = option(
         "published",
         "published: normal(0, 0.02) and its like; scaled (modern only): input projections "
@@ -61,6 +66,15 @@ class ModelConfig:
             raise ConfigError(
                 f"--model.generator-size is {self.generator_size}; a modern generator is as wide "
                 "as the encoder and has fewer layers: give --model.generator-layers"
+            )
+        smaller = self.generator_size != 1 or self.generator_layers not in (
+            None,
+            self.num_hidden_layers,
+        )
+        if self.weight_sharing == "all" and smaller:
+            raise ConfigError(
+                "--model.weight-sharing all makes one network of both: it needs "
+                "--model.generator-size 1 and no --model.generator-layers"
             )
         head_size = self.hidden_size // self.num_attention_heads
         if self.family == "modern" and head_size % 2:

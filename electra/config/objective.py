@@ -117,6 +117,14 @@ class ObjectiveConfig:
             require(0 <= value <= top, "objective." + name.replace("_", "-"), value, f"[0, {top}]")
         for name in ("mask_prob", "temperature", "final_temperature"):
             positive(self, "objective", name)
+        if self.generator != "masked_lm":
+            for name in ("generator_weight", "temperature"):
+                require(
+                    getattr(self, name) == 1,
+                    "objective." + name.replace("_", "-"),
+                    getattr(self, name),
+                    f"1 with --objective.generator {self.generator}, which is not a network",
+                )
         for field in dataclasses.fields(self):
             given = getattr(self, field.name)
             if given != field.default and field.name not in ("name", *OBJECTIVES[self.name]):

@@ -42,3 +42,8 @@ class PretrainConfig:
             self.data.max_length,
             f"at most model.max_position_embeddings {self.model.max_position_embeddings}",
         )
+        if self.objective.warm_start and self.model.generator_size != 1:
+            raise ConfigError(
+                "--objective.warm-start hands the encoder's layers to the generator: it needs "
+                f"--model.generator-size 1, not {self.model.generator_size}"
+            )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from electra.evaluation.metrics import auc
-from electra.objectives.probe_output import ProbeOutput
+from electra.objectives.objective import ProbeOutput
 from electra.training.loop import Batch, example_generator
 
 

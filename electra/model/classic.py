@@ -77,10 +77,10 @@ def hidden_states(encoder: nn.Module, input_ids: Tensor, context: Mapping[str, T
     return output
 
 
-def masked_lm_logits(masked_lm: Any, hidden: Tensor) -> Tensor:
-    """Vocabulary logits, (N, H) -> (N, V)."""
-    logits: Tensor = masked_lm.generator_lm_head(masked_lm.generator_predictions(hidden))
-    return logits
+def masked_lm_transform(masked_lm: Any, hidden: Tensor) -> Tensor:
+    """What meets the output table, (N, H) -> (N, E)."""
+    transformed: Tensor = masked_lm.generator_predictions(hidden)
+    return transformed
 
 
 def replaced_logits(discriminator: Any, hidden: Tensor) -> Tensor:

@@ -133,10 +133,10 @@ def hidden_states(encoder: Any, input_ids: Tensor, context: Mapping[str, Tensor]
     return output
 
 
-def masked_lm_logits(masked_lm: Any, hidden: Tensor) -> Tensor:
-    """Vocabulary logits, (N, H) -> (N, V)."""
-    logits: Tensor = masked_lm.decoder(masked_lm.head(hidden))
-    return logits
+def masked_lm_transform(masked_lm: Any, hidden: Tensor) -> Tensor:
+    """What meets the output table, (N, H) -> (N, H)."""
+    transformed: Tensor = masked_lm.head(hidden)
+    return transformed
 
 
 def replaced_logits(discriminator: Any, hidden: Tensor) -> Tensor:

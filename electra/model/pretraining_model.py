@@ -2,8 +2,7 @@
 
 All heads stand on networks of transformers. The encoder is the discriminator's body; a masked-LM
 head may stand on the same body (masked LM as such, or as a warm start). The generator is a masked
-LM of its own that shares the discriminator's embeddings: word, position and type tables and their
-LayerNorm, one tensor each (paper, section 3.2; google-research/electra, run_pretraining.py).
+LM of its own that shares the discriminator's embeddings, or more, or less (`model/sharing.py`).
 
 B sequences, L tokens, N rows of any kind, H hidden size, V vocabulary.
 """
@@ -17,11 +16,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers.utils import logging as transformers_logging
 
 from electra.config import ModelConfig
 from electra.corpus.tokenizer import SpecialIds
 from electra.model import classic, modern
+from electra.model.sharing import TABLES, disentangle, disentangled, summed_tables
 
 FAMILIES: dict[str, ModuleType] = {"classic": classic, "modern": modern}
 
@@ -35,6 +36,7 @@ class PretrainingModel(nn.Module):
         *,
         vocab_size: int,
         special: SpecialIds,
+        with_discriminator: bool = True,
         with_generator: bool = True,
         with_masked_lm: bool = False,
     ) -> None:
@@ -44,23 +46,29 @@ class PretrainingModel(nn.Module):
             config: the shape.
             vocab_size: V, as the tokenizer has it.
             special: ids of the special tokens.
-            with_generator: a discriminator's head and a generator beside it.
+            with_discriminator: a head on the encoder that tells replaced tokens.
+            with_generator: a masked LM beside the encoder.
             with_masked_lm: a masked-LM head on the encoder itself.
         """
         super().__init__()
-        assert with_generator or with_masked_lm, "an encoder without a head learns nothing"
+        assert with_discriminator or with_masked_lm, "an encoder without a head learns nothing"
         self.family = FAMILIES[config.family]
         self.special = special
         encoder_config = self.family.encoder_config(config, vocab_size=vocab_size, special=special)
         self.discriminator: Any = None
         self.generator: Any = None
         self.masked_lm: Any = None
-        if with_generator:
+        self.sharing = config.weight_sharing
+        if with_discriminator:
             self.discriminator = self.family.build_discriminator(encoder_config, config)
+        if with_generator:
             smaller = self.family.generator_config(config, encoder_config)
             self.generator = self.family.build_masked_lm(smaller, config)
         if with_masked_lm:
             self.masked_lm = self.family.build_masked_lm(encoder_config, config)
+            setattr(self.masked_lm, self.masked_lm.base_model_prefix, self.encoder)
+        if with_generator and self.sharing == "gdes":
+            disentangle(self.encoder, self.generator.base_model.embeddings, TABLES[config.family])
         self.tie()
 
     @property
@@ -71,15 +79,17 @@ class PretrainingModel(nn.Module):
 
     def tie(self) -> None:
         """Make one tensor of what is shared. Module moves and in-place loads keep it so."""
-        embeddings = self.encoder.embeddings
-        if self.masked_lm is not None:
-            setattr(self.masked_lm, self.masked_lm.base_model_prefix, self.encoder)
         if self.generator is not None:
-            self.generator.base_model.embeddings = embeddings
-        table = self.encoder.get_input_embeddings().weight
-        for network in (self.masked_lm, self.generator):
-            if network is not None:
-                network.get_output_embeddings().weight = table
+            if self.sharing == "all":
+                setattr(self.generator, self.generator.base_model_prefix, self.encoder)
+            elif self.sharing == "embeddings":
+                self.generator.base_model.embeddings = self.encoder.embeddings
+            own = self.generator.get_input_embeddings().weight
+            self.generator.get_output_embeddings().weight = own
+        if self.masked_lm is not None:
+            # a disentangled table is no tensor: its base stands in, the sum is used (`_logits`)
+            table = self.encoder.get_input_embeddings()
+            self.masked_lm.get_output_embeddings().weight = getattr(table, "base", table.weight)
 
     def use_attention(self, name: str) -> None:
         """Choose transformers' attention kernel: `sdpa`, `eager`, or a registered one."""
@@ -96,8 +106,7 @@ class PretrainingModel(nn.Module):
 
     def encoder_token_logits(self, hidden: Tensor) -> Tensor:
         """Vocabulary logits of the head on the encoder, (N, H) -> (N, V)."""
-        logits: Tensor = self.family.masked_lm_logits(self.masked_lm, hidden)
-        return logits
+        return self._logits(self.masked_lm, hidden)
 
     def replaced_logits(self, hidden: Tensor) -> Tensor:
         """Logit of being replaced, (B, L, H) -> (B, L)."""
@@ -110,8 +119,12 @@ class PretrainingModel(nn.Module):
         """Vocabulary logits at the masked positions alone, (B, L) and (B, P) -> (B, P, V)."""
         body = self.generator.base_model
         hidden = self._hidden(body, masked_input_ids, context)
-        logits: Tensor = self.family.masked_lm_logits(self.generator, gather(hidden, positions))
-        return logits
+        return self._logits(self.generator, gather(hidden, positions))
+
+    def _logits(self, masked_lm: Any, hidden: Tensor) -> Tensor:
+        table = masked_lm.get_input_embeddings().weight  # (V, E)
+        output = masked_lm.get_output_embeddings()
+        return F.linear(self.family.masked_lm_transform(masked_lm, hidden), table, output.bias)
 
     def _hidden(self, encoder: Any, input_ids: Tensor, context: Mapping[str, Tensor]) -> Tensor:
         output: Tensor = self.family.hidden_states(encoder, input_ids, context)
@@ -123,14 +136,19 @@ class PretrainingModel(nn.Module):
 
         Needs a generator of the encoder's width and a masked-LM head on the encoder.
         """
+        if self.sharing == "all":
+            return
+        for _, table in disentangled(self.encoder):
+            table.merge()
         source, target = self.masked_lm.state_dict(), self.generator.state_dict()
         for name, tensor in target.items():
             assert source[name].shape == tensor.shape, f"{name} differs in shape"
             tensor.copy_(source[name])
 
-    def save_parts(self, folder: Path) -> dict[str, Path]:
+    def save_parts(self, folder: Path, *, with_masked_lm: bool = True) -> dict[str, Path]:
         """Write `encoder/`, `generator/`, `discriminator/`, `masked_lm/`, as far as they exist.
 
+        `with_masked_lm` false leaves out a head on the encoder that fell behind (a warm start's).
         Each is what the Auto class of its kind opens. Returns their folders.
         """
         logging: Any = transformers_logging
@@ -138,17 +156,21 @@ class PretrainingModel(nn.Module):
         parts = {"encoder": folder / "encoder"}
         config = self.encoder.config
         labels = config.id2label, config.label2id
-        config.num_labels = 2  # transformers' default; the discriminator's own is one
-        self.encoder.save_pretrained(parts["encoder"])
-        config.id2label, config.label2id = labels
-        if self.discriminator is not None:
-            parts["discriminator"] = folder / "discriminator"
-            self.family.save_discriminator(self.discriminator, parts["discriminator"])
+        with summed_tables(self.encoder):
+            self.tie()
+            config.num_labels = 2  # transformers' default; the discriminator's own is one
+            self.encoder.save_pretrained(parts["encoder"])
+            config.id2label, config.label2id = labels
+            if self.discriminator is not None:
+                parts["discriminator"] = folder / "discriminator"
+                self.family.save_discriminator(self.discriminator, parts["discriminator"])
+            if self.masked_lm is not None and with_masked_lm:
+                parts["masked_lm"] = folder / "masked_lm"
+                self.masked_lm.save_pretrained(parts["masked_lm"])
+        self.tie()
+        if self.generator is not None:
             parts["generator"] = folder / "generator"
             self.generator.save_pretrained(parts["generator"])
-        if self.masked_lm is not None and self.discriminator is None:
-            parts["masked_lm"] = folder / "masked_lm"
-            self.masked_lm.save_pretrained(parts["masked_lm"])
         return parts
 
     def num_parameters(self) -> dict[str, int]:

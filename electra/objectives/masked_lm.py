@@ -1,6 +1,8 @@
 """Masked language modelling on the encoder itself: the BERT baseline (Devlin et al. 2019).
 
 loss = mean over the masked positions of -log p(original token | masked text)
+
+Cost: the encoder, and the vocabulary at the masked positions.
 """
 
 from __future__ import annotations
@@ -8,61 +10,54 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from electra.config import ObjectiveConfig
 from electra.model.pretraining_model import PretrainingModel, gather
-from electra.objectives.masking import choose_and_mask
-from electra.objectives.probe_output import ProbeOutput
+from electra.objectives.masking import with_masks
+from electra.objectives.objective import Networks, PretrainingObjective, ProbeOutput
 from electra.training.loop import Batch, StepOutput
 
 
-class MaskedLM(nn.Module):
+class MaskedLM(PretrainingObjective):
     """Predicts the masked tokens with the encoder; only masked positions meet the vocabulary."""
 
-    loss_weights: Mapping[str, float] = {"encoder_mlm_loss": 1.0}
+    @classmethod
+    def networks(cls, config: ObjectiveConfig) -> Networks:
+        """A masked-LM head on the encoder."""
+        return Networks(masked_lm=True)
 
-    def __init__(self, model: PretrainingModel, config: ObjectiveConfig) -> None:
-        super().__init__()
-        self.model, self.config = model, config
-
-    def begin_step(self, progress: float) -> None:
-        """Nothing changes over the run."""
+    @property
+    def loss_weights(self) -> Mapping[str, float]:
+        """One loss."""
+        return {"encoder_mlm_loss": 1.0}
 
     def prepare(self, batch: Batch, generator: torch.Generator) -> tuple[Batch, dict[str, Tensor]]:
         """Choose and hide tokens; P slots a sequence."""
-        batch = with_masks(batch, self.model, self.config, generator)
+        batch = with_masks(batch, self.model.special, self.config, generator)
         return batch, {"encoder_mlm_loss": batch["masked_weights"].sum()}
 
     def forward(self, batch: Batch, generator: torch.Generator) -> StepOutput:
         """Cross-entropy summed over the masked positions."""
-        hidden = self.model.encoder_hidden(batch["masked_input_ids"], batch)
-        logits = self.model.encoder_token_logits(gather(hidden, batch["masked_positions"]))
+        logits = encoder_logits(self.model, batch["masked_input_ids"], batch)
         return StepOutput({"encoder_mlm_loss": masked_lm_loss(logits, batch)})
 
     @torch.no_grad()
     def probe(self, batch: Batch, generator: torch.Generator) -> ProbeOutput:
         """Loss and accuracy on held-out text."""
         batch, _ = self.prepare(batch, generator)
-        hidden = self.model.encoder_hidden(batch["masked_input_ids"], batch)
-        logits = self.model.encoder_token_logits(gather(hidden, batch["masked_positions"]))
+        logits = encoder_logits(self.model, batch["masked_input_ids"], batch)
         return ProbeOutput(masked_lm_means("encoder_mlm", logits, batch))
 
 
-def with_masks(
-    batch: Batch, model: PretrainingModel, config: ObjectiveConfig, generator: torch.Generator
-) -> Batch:
-    """The batch and the fields of `Masked`."""
-    masked = choose_and_mask(
-        batch["input_ids"],
-        batch.get("attention_mask"),
-        model.special,
-        mask_prob=config.mask_prob,
-        mask_token_prob=config.mask_token_prob,
-        generator=generator,
-    )
-    return {**batch, **vars(masked)}
+OBJECTIVE = MaskedLM
+
+
+def encoder_logits(model: PretrainingModel, input_ids: Tensor, batch: Batch) -> Tensor:
+    """Vocabulary logits of the encoder's head at the masked positions, (B, L) -> (B, P, V)."""
+    hidden = model.encoder_hidden(input_ids, batch)  # (B, L, H)
+    return model.encoder_token_logits(gather(hidden, batch["masked_positions"]))
 
 
 def masked_lm_loss(logits: Tensor, batch: Batch) -> Tensor:

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from electra.config import ObjectiveConfig
 from electra.corpus.tokenizer import SpecialIds
+from electra.training.loop import Batch
 
 
 @dataclass(frozen=True)
@@ -99,3 +101,18 @@ def apply_masks(
         masked_weights=used.float(),
         original_ids=original_ids,
     )
+
+
+def with_masks(
+    batch: Batch, special: SpecialIds, config: ObjectiveConfig, generator: torch.Generator
+) -> Batch:
+    """The batch and the fields of `Masked`, as the recipe's section asks for."""
+    masked = choose_and_mask(
+        batch["input_ids"],
+        batch.get("attention_mask"),
+        special,
+        mask_prob=config.mask_prob,
+        mask_token_prob=config.mask_token_prob,
+        generator=generator,
+    )
+    return {**batch, **vars(masked)}

@@ -7,10 +7,14 @@ The generator reads the masked text; one token is drawn from it for each masked 
 gradient, and put into the unmasked original; the discriminator reads that and says of every real
 token, special ones too, whether it was replaced. A sample equal to the original is original.
 
-Two additions, both off in the classic recipes. Warm start: for a first share of the budget the
+Three additions, all off in the classic recipes. Warm start: for a first share of the budget the
 encoder is trained as a masked LM, then its first layers and head become the generator. Corrective
 head (COCO-LM, Meng et al. 2021, in its plain form): the encoder also predicts the original tokens
-at the masked positions from the corrupted text, which keeps lexical knowledge in it.
+at the masked positions from the corrupted text, which keeps lexical knowledge in it. Contrastive
+loss (COCO-LM): see `contrastive.py`.
+
+Cost: generator and encoder read every token; the vocabulary is met at the masked positions (twice
+with the corrective head); the contrastive loss adds nine tenths of an encoder pass.
 
 B sequences, L tokens, P masked positions, V vocabulary, H hidden size.
 """
@@ -18,30 +22,68 @@ B sequences, L tokens, P masked positions, V vocabulary, H hidden size.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from electra.config import ObjectiveConfig
 from electra.model.pretraining_model import PretrainingModel, gather
-from electra.objectives.masked_lm import masked_lm_loss, masked_lm_means, with_masks
-from electra.objectives.probe_output import ProbeOutput
-from electra.objectives.sampling import corrupt, sample_tokens
+from electra.objectives.contrastive import contrastive_loss, crop
+from electra.objectives.masked_lm import encoder_logits, masked_lm_loss, masked_lm_means
+from electra.objectives.masking import with_masks
+from electra.objectives.objective import Networks, ProbeOutput, count_real, real_tokens
+from electra.objectives.proposals import ProposingObjective
 from electra.training.loop import Batch, StepOutput
 
 
-class ReplacedTokenDetection(nn.Module):
+@dataclass
+class Judged:
+    """What both networks made of a batch."""
+
+    generator_logits: Tensor | None
+    """(B, P, V); None where the generator is fixed."""
+    corrupted_input_ids: Tensor
+    """(B, L)."""
+    is_replaced: Tensor
+    """(B, L) bool."""
+    hidden: Tensor
+    """(B, L, H) the encoder's reading of the corrupted text."""
+    scores: Tensor
+    """(B, L) float32, the logit of being replaced."""
+
+
+class ReplacedTokenDetection(ProposingObjective):
     """Generator and discriminator, trained jointly; not a GAN, the generator learns by MLM."""
 
     warm: Tensor
 
-    def __init__(self, model: PretrainingModel, config: ObjectiveConfig) -> None:
-        super().__init__()
-        self.model, self.config = model, config
+    def __init__(
+        self,
+        model: PretrainingModel,
+        config: ObjectiveConfig,
+        *,
+        token_counts: Tensor | None = None,
+    ) -> None:
+        super().__init__(model, config, token_counts=token_counts)
         # in the checkpoint, so that a resumed run hands over once
         self.register_buffer("warm", torch.tensor(config.warm_start > 0))
         self._warm = config.warm_start > 0
+
+    @classmethod
+    def networks(cls, config: ObjectiveConfig) -> Networks:
+        """Both, and a masked-LM head on the encoder where one is asked for."""
+        return Networks(
+            discriminator=True,
+            generator=config.generator == "masked_lm",
+            masked_lm=config.warm_start > 0 or config.encoder_mlm_weight > 0,
+        )
+
+    @property
+    def keeps_masked_lm(self) -> bool:
+        """Not after a mere warm start: the encoder has moved on."""
+        return self.config.encoder_mlm_weight > 0
 
     @property
     def loss_weights(self) -> Mapping[str, float]:
@@ -52,81 +94,107 @@ class ReplacedTokenDetection(nn.Module):
             "generator_loss": self.config.generator_weight,
             "discriminator_loss": self.config.discriminator_weight,
             "encoder_mlm_loss": self.config.encoder_mlm_weight,
+            "contrastive_loss": self.config.contrastive_weight,
         }
 
     def begin_step(self, progress: float) -> None:
         """End the warm start when its share of the budget is used."""
         self._warm = bool(self.warm)
         if self._warm and progress >= self.config.warm_start:
-            self.model.start_generator_from_encoder()
+            if self.trains_generator:
+                self.model.start_generator_from_encoder()
             self.warm.fill_(False)
             self._warm = False
 
     def prepare(self, batch: Batch, generator: torch.Generator) -> tuple[Batch, dict[str, Tensor]]:
         """Choose and hide tokens; count the targets of each loss."""
-        batch = with_masks(batch, self.model, self.config, generator)
+        batch = with_masks(batch, self.model.special, self.config, generator)
+        return batch, self.counts(batch)
+
+    def counts(self, batch: Batch) -> dict[str, Tensor]:
+        """Targets of each loss of this stage."""
         num_masked = batch["masked_weights"].sum()
         if self._warm:
-            return batch, {"encoder_mlm_loss": num_masked}
-        mask = batch.get("attention_mask")
-        num_tokens = mask.sum() if mask is not None else torch.tensor(batch["input_ids"].numel())
-        counts = {"generator_loss": num_masked, "discriminator_loss": num_tokens}
+            return {"encoder_mlm_loss": num_masked}
+        counts = {"discriminator_loss": self.judged_tokens(batch).sum()}
+        if self.trains_generator:
+            counts["generator_loss"] = num_masked
         if self.config.encoder_mlm_weight:
             counts["encoder_mlm_loss"] = num_masked
-        return batch, {name: count.to(num_masked.device) for name, count in counts.items()}
+        if self.config.contrastive_weight:
+            counts["contrastive_loss"] = torch.tensor(len(batch["input_ids"])).to(num_masked)
+        return counts
+
+    def judged_tokens(self, batch: Batch) -> Tensor:
+        """(B, L) bool: the tokens that count in the discriminator's loss."""
+        return real_tokens(batch)
+
+    def judge(self, batch: Batch, generator: torch.Generator) -> Judged:
+        """Propose, corrupt, read, score."""
+        logits = self.generator_logits(batch)
+        corrupted, is_replaced = self.corrupt(batch, logits, generator)
+        hidden = self.model.encoder_hidden(corrupted, batch)
+        scores = self.model.replaced_logits(hidden).float()
+        return Judged(logits, corrupted, is_replaced, hidden, scores)
 
     def forward(self, batch: Batch, generator: torch.Generator) -> StepOutput:
         """Losses summed over their targets."""
-        mask, positions = batch.get("attention_mask"), batch["masked_positions"]
         if self._warm:
-            hidden = self.model.encoder_hidden(batch["masked_input_ids"], batch)
-            logits = self.model.encoder_token_logits(gather(hidden, positions))
+            logits = encoder_logits(self.model, batch["masked_input_ids"], batch)
             return StepOutput({"encoder_mlm_loss": masked_lm_loss(logits, batch)})
-        generator_logits = self.model.generator_logits(
-            batch["masked_input_ids"], batch, positions
-        )  # (B, P, V)
-        output = StepOutput({"generator_loss": masked_lm_loss(generator_logits, batch)})
-        corrupted, is_replaced = self.corrupt(batch, generator_logits, generator)  # (B, L)
-        hidden = self.model.encoder_hidden(corrupted, batch)  # (B, L, H)
-        logits = self.model.replaced_logits(hidden).float()  # (B, L)
-        losses = F.binary_cross_entropy_with_logits(logits, is_replaced.float(), reduction="none")
-        weights = torch.ones_like(losses) if mask is None else mask.to(losses.dtype)
-        output.losses["discriminator_loss"] = (losses * weights).sum()
-        output.metrics["replaced_share"] = (is_replaced.sum(), weights.sum())
+        judged = self.judge(batch, generator)
+        output = StepOutput({"discriminator_loss": self.discriminator_loss(judged, batch)})
+        output.metrics["replaced_share"] = (judged.is_replaced.sum(), count_real(batch))
+        if judged.generator_logits is not None:
+            output.losses["generator_loss"] = self.generator_loss(judged, batch)
         if self.config.encoder_mlm_weight:
-            token_logits = self.model.encoder_token_logits(gather(hidden, positions))
+            rows = gather(judged.hidden, batch["masked_positions"])
+            token_logits = self.model.encoder_token_logits(rows)
             output.losses["encoder_mlm_loss"] = masked_lm_loss(token_logits, batch)
+        if self.config.contrastive_weight:
+            output.losses["contrastive_loss"] = self.contrast(judged, batch, generator)
         return output
 
-    def corrupt(
-        self, batch: Batch, generator_logits: Tensor, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
-        """Sample a token for each masked position: corrupted_input_ids and is_replaced, (B, L)."""
-        sampled_ids = sample_tokens(
-            generator_logits, temperature=self.config.temperature, generator=generator
-        )  # (B, P)
-        return corrupt(
-            batch["input_ids"], batch["masked_positions"], batch["masked_weights"], sampled_ids
+    def generator_loss(self, judged: Judged, batch: Batch) -> Tensor:
+        """Maximum likelihood, summed over the masked positions."""
+        assert judged.generator_logits is not None
+        return masked_lm_loss(judged.generator_logits, batch)
+
+    def discriminator_loss(self, judged: Judged, batch: Batch) -> Tensor:
+        """Binary cross-entropy, summed over the judged tokens."""
+        losses = F.binary_cross_entropy_with_logits(
+            judged.scores, judged.is_replaced.float(), reduction="none"
         )
+        return (losses * self.judged_tokens(batch)).sum()
+
+    def contrast(self, judged: Judged, batch: Batch, generator: torch.Generator) -> Tensor:
+        """Contrastive loss between the corrupted text and a cropped copy, summed over rows."""
+        cropped = crop(batch, self.model.special, generator)
+        other = self.model.encoder_hidden(cropped["input_ids"], cropped)
+        return contrastive_loss(judged.hidden[:, 0], other[:, 0])
 
     @torch.no_grad()
     def probe(self, batch: Batch, generator: torch.Generator) -> ProbeOutput:
         """Losses, accuracies and the discriminator's scores on held-out text."""
         batch, counts = self.prepare(batch, generator)
-        mask, positions = batch.get("attention_mask"), batch["masked_positions"]
         if self._warm:
-            hidden = self.model.encoder_hidden(batch["masked_input_ids"], batch)
-            logits = self.model.encoder_token_logits(gather(hidden, positions))
+            logits = encoder_logits(self.model, batch["masked_input_ids"], batch)
             return ProbeOutput(masked_lm_means("encoder_mlm", logits, batch))
-        generator_logits = self.model.generator_logits(batch["masked_input_ids"], batch, positions)
-        means = masked_lm_means("generator", generator_logits, batch)
-        corrupted, is_replaced = self.corrupt(batch, generator_logits, generator)
-        hidden = self.model.encoder_hidden(corrupted, batch)
+        judged = self.judge(batch, generator)
+        means: dict[str, tuple[Tensor, Tensor | float]] = {}
+        if judged.generator_logits is not None:
+            means |= masked_lm_means("generator", judged.generator_logits, batch)
         if self.config.encoder_mlm_weight:
-            token_logits = self.model.encoder_token_logits(gather(hidden, positions))
+            rows = gather(judged.hidden, batch["masked_positions"])
+            token_logits = self.model.encoder_token_logits(rows)
             means |= masked_lm_means("encoder_mlm", token_logits, batch)
-        real = torch.ones_like(is_replaced) if mask is None else mask.bool()
-        scores, truth = self.model.replaced_logits(hidden).float()[real], is_replaced[real]
-        loss = F.binary_cross_entropy_with_logits(scores, truth.float(), reduction="sum")
+        if self.config.contrastive_weight:
+            loss = self.contrast(judged, batch, generator)
+            means["contrastive_loss"] = (loss, counts["contrastive_loss"])
+        loss = self.discriminator_loss(judged, batch)
         means["discriminator_loss"] = (loss, counts["discriminator_loss"])
-        return ProbeOutput(means, scores, truth)
+        real = real_tokens(batch)
+        return ProbeOutput(means, judged.scores[real], judged.is_replaced[real])
+
+
+OBJECTIVE = ReplacedTokenDetection

@@ -22,6 +22,31 @@ def sample_tokens(logits: Tensor, *, temperature: float, generator: torch.Genera
         return found.clamp_(max=logits.shape[-1] - 1)
 
 
+def sample_fixed(
+    frequencies: Tensor,
+    *,
+    never: Tensor | None,
+    shape: torch.Size,
+    generator: torch.Generator,
+) -> Tensor:
+    """Tokens from one distribution for all places, (V,) -> `shape`.
+
+    Args:
+        frequencies: (V,) probabilities that sum to 1.
+        never: of `shape`, the token that must not be drawn at each place; None: all may be.
+        shape: of the result.
+        generator: the only source of randomness.
+    """
+    cumulated = frequencies.double().cumsum(0)
+    point = torch.rand(shape, generator=generator, device=frequencies.device).double()
+    point *= cumulated[-1]
+    if never is not None:  # take the token's stretch out of the line and close the gap
+        width = frequencies.double()[never]
+        point *= 1 - width / cumulated[-1]
+        point += torch.where(point >= cumulated[never] - width, width, 0.0)
+    return torch.searchsorted(cumulated, point, right=True).clamp_(max=len(frequencies) - 1)
+
+
 def corrupt(
     input_ids: Tensor, positions: Tensor, weights: Tensor, sampled_ids: Tensor
 ) -> tuple[Tensor, Tensor]:

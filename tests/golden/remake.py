@@ -12,7 +12,7 @@ import torch
 
 from electra.config import PretrainConfig
 from electra.corpus.tokenizer import SpecialIds
-from electra.pretrain import build_objective
+from electra.objectives.objective import build_objective
 from electra.training.loop import Batch, fit
 from electra.training.optimizer import build_optimizer
 from electra.training.schedule import Budget, TrainState

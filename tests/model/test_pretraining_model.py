@@ -160,6 +160,7 @@ def test_masked_lm_alone() -> None:
         tiny_config("modern").model,
         vocab_size=60,
         special=SPECIAL,
+        with_discriminator=False,
         with_generator=False,
         with_masked_lm=True,
     )

@@ -1,0 +1,131 @@
+"""What every pretraining objective is: networks, losses, a probe. One file each beside this one.
+
+`build_objective` makes the one a recipe names; the module of an objective has its name.
+"""
+
+from __future__ import annotations
+
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from electra.config import ObjectiveConfig, PretrainConfig
+from electra.corpus.tokenizer import SpecialIds
+from electra.model.pretraining_model import PretrainingModel
+from electra.training.loop import Batch, StepOutput
+
+
+@dataclass(frozen=True)
+class Networks:
+    """What an objective trains beside the encoder's body."""
+
+    discriminator: bool = False
+    """A head on the encoder that tells replaced tokens."""
+    generator: bool = False
+    """A masked LM that proposes replacements."""
+    masked_lm: bool = False
+    """A masked-LM head on the encoder."""
+
+
+@dataclass
+class ProbeOutput:
+    """Of one batch of held-out text."""
+
+    means: dict[str, tuple[Tensor, Tensor | float]]
+    """Name -> sum and the count it is to be divided by."""
+    replaced_scores: Tensor | None = None
+    """(N,) logit of being replaced of every real token."""
+    is_replaced: Tensor | None = None
+    """(N,) bool, the truth."""
+
+
+class PretrainingObjective(nn.Module, ABC):
+    """The interface of `training.loop.Objective`, and what pretraining needs besides."""
+
+    def __init__(
+        self,
+        model: PretrainingModel,
+        config: ObjectiveConfig,
+        *,
+        token_counts: Tensor | None = None,
+    ) -> None:
+        """Take the networks.
+
+        Args:
+            model: as `networks` asked for.
+            config: the recipe's section.
+            token_counts: (V,) how often each token is in the corpus; only where
+                `objective.generator` is `unigram`.
+        """
+        super().__init__()
+        self.model, self.config = model, config
+
+    @classmethod
+    @abstractmethod
+    def networks(cls, config: ObjectiveConfig) -> Networks:
+        """The networks it trains."""
+
+    @property
+    @abstractmethod
+    def loss_weights(self) -> Mapping[str, float]:
+        """Weight of each loss that `forward` returns now."""
+
+    @property
+    def keeps_masked_lm(self) -> bool:
+        """Whether the masked-LM head on the encoder is worth keeping after the run."""
+        return self.networks(self.config).masked_lm
+
+    def begin_step(self, progress: float) -> None:
+        """Called before each step with the used share of the budget; nothing changes here."""
+
+    @abstractmethod
+    def prepare(self, batch: Batch, generator: torch.Generator) -> tuple[Batch, dict[str, Tensor]]:
+        """Targets for a batch, and how many there are for each loss."""
+
+    @abstractmethod
+    def forward(self, batch: Batch, generator: torch.Generator) -> StepOutput:
+        """Losses of a prepared batch, each summed over its targets."""
+
+    @abstractmethod
+    def probe(self, batch: Batch, generator: torch.Generator) -> ProbeOutput:
+        """Losses and scores on held-out text, without gradient."""
+
+
+def build_objective(
+    config: PretrainConfig,
+    vocab_size: int,
+    special: SpecialIds,
+    *,
+    token_counts: Tensor | None = None,
+) -> PretrainingObjective:
+    """The objective a recipe names, on fresh networks from torch's global generator."""
+    module = importlib.import_module(f"electra.objectives.{config.objective.name}")
+    kind: type[PretrainingObjective] = module.OBJECTIVE
+    needed = kind.networks(config.objective)
+    model = PretrainingModel(
+        config.model,
+        vocab_size=vocab_size,
+        special=special,
+        with_discriminator=needed.discriminator,
+        with_generator=needed.generator,
+        with_masked_lm=needed.masked_lm,
+    )
+    return kind(model, config.objective, token_counts=token_counts)
+
+
+def count_real(batch: Batch) -> Tensor:
+    """Tokens of the batch that are not padding."""
+    mask = batch.get("attention_mask")
+    if mask is not None:
+        return mask.sum()
+    return torch.tensor(batch["input_ids"].numel(), device=batch["input_ids"].device)
+
+
+def real_tokens(batch: Batch) -> Tensor:
+    """(B, L) bool, false for padding."""
+    mask = batch.get("attention_mask")
+    return torch.ones_like(batch["input_ids"]).bool() if mask is None else mask.bool()
