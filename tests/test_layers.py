@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent / "electra"
 FILES = sorted(ROOT.rglob("*.py"))
-VERBS = {"prepare", "pretrain", "finetune", "evaluate", "predict", "doctor"}
+VERBS = {"prepare", "pretrain", "finetune", "evaluate", "predict", "score", "doctor", "flops"}
 LAYERS = [
     {"errors"},
     {"config"},
