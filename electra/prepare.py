@@ -19,6 +19,7 @@ from tokenizers import Tokenizer
 
 from electra.config import PrepareSettings
 from electra.corpus.documents import read_documents
+from electra.corpus.encoding import DocumentEncoder, EncodedDocument
 from electra.corpus.files import ReadReport, expand
 from electra.corpus.filters import Filter, document_digest
 from electra.corpus.shards import ShardWriter, write_manifest
@@ -30,6 +31,7 @@ from electra.corpus.tokenizer import (
     tokenizer_hash,
     train_word_piece,
 )
+from electra.corpus.words import load_segmenter
 from electra.errors import ConfigError, DataError, OutputExistsError
 from electra.training.loggers import progress_bar
 from electra.training.run_folder import move_aside
@@ -56,7 +58,7 @@ def prepare(
     Args:
         sources: files, folders, globs.
         output: the folder to make; nothing is left there unless the whole of it is done.
-        settings: tokenizer, language, columns, cleaning.
+        settings: tokenizer, language, segmenter, columns, cleaning.
         workers: threads of the tokenizer; none: one a core.
         overwrite: move an old folder to NAME.old-1, and put the new one in its place.
         console: where progress goes; none: nowhere.
@@ -108,6 +110,7 @@ def _check(settings: PrepareSettings) -> None:
         )
     if settings.vocab_size < 64:
         raise ConfigError(f"--vocab-size is {settings.vocab_size}; allowed: 64 or more")
+    load_segmenter(settings.segmenter)
 
 
 def _tokenizer(files: list[Path], settings: PrepareSettings, bar: Any) -> Tokenizer:
@@ -144,6 +147,7 @@ def _write(
         name: ShardWriter(folder, name, vocab_size=vocab_size, sep_id=special.sep)
         for name in ("train", "validation")
     }
+    encoder = DocumentEncoder(tokenizer, load_segmenter(settings.segmenter))
     tokenizer.encode_special_tokens = True  # "[MASK]" in a text is text, not the token
     report = ReadReport()
     keep = Filter(min_chars=settings.min_chars, deduplicate=settings.deduplicate)
@@ -161,22 +165,20 @@ def _write(
 
     unknown = tokens = documents = validation_tokens = 0
     # documents of the smallest digests are held back: they fill a validation split that is small
-    held: list[tuple[bytes, list[int]]] = []
+    held: list[tuple[bytes, int, EncodedDocument]] = []
     for texts in _groups(cleaned()):
-        encoded = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-        for text, encoding in zip(texts, encoded, strict=True):
-            ids = encoding.ids
+        for text, document in zip(texts, encoder.encode(texts), strict=True):
             digest = document_digest(text)
-            tokens += len(ids)
-            unknown += ids.count(special.unk)
+            tokens += len(document.ids)
+            unknown += document.ids.count(special.unk)
             documents += 1
             if _uniform(digest) < settings.validation_share:
-                writers["validation"].add(ids)
-                validation_tokens += len(ids)
+                _add(writers["validation"], document)
+                validation_tokens += len(document.ids)
                 continue
-            heapq.heappush(held, (bytes(255 - b for b in digest), ids))
+            heapq.heappush(held, (bytes(255 - b for b in digest), documents, document))
             if len(held) > HELD_DOCUMENTS:
-                writers["train"].add(heapq.heappop(held)[1])
+                _add(writers["train"], heapq.heappop(held)[-1])
     if documents < 2:
         found = "no text" if not documents else "one document only"
         raise DataError(
@@ -185,13 +187,13 @@ def _write(
             f"{settings.min_chars} characters are left out, see --min-chars)"
         )
     smallest_first = sorted(held, reverse=True)
-    for number, (_, ids) in enumerate(smallest_first):
+    for number, (_, _, document) in enumerate(smallest_first):
         # a tenth of the tokens at most, and never the last document of the training split
         small = validation_tokens < min(VALIDATION_TOKENS, tokens / 10)
         alone = number == len(smallest_first) - 1 and writers["train"].is_empty
         wanted = (small or writers["validation"].is_empty) and not alone
-        writers["validation" if wanted else "train"].add(ids)
-        validation_tokens += len(ids) if wanted else 0
+        _add(writers["validation" if wanted else "train"], document)
+        validation_tokens += len(document.ids) if wanted else 0
     for writer in writers.values():
         writer.flush()
     tokenizer.encode_special_tokens = False
@@ -200,6 +202,7 @@ def _write(
         folder,
         splits=writers,
         tokenizer_sha256=tokenizer_hash(tokenizer),
+        words_marked=settings.segmenter != "none",
         facts={
             "vocab_size": vocab_size,
             "unknown_share": unknown / max(1, tokens),
@@ -209,6 +212,10 @@ def _write(
             "settings": asdict(settings),
         },
     )
+
+
+def _add(writer: ShardWriter, document: EncodedDocument) -> None:
+    writer.add(document.ids, document.line_lengths, document.starts_word)
 
 
 def _documents(

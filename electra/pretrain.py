@@ -32,6 +32,7 @@ from electra.corpus.tokenizer import (
     save_tokenizer,
     tokenizer_hash,
 )
+from electra.corpus.words import word_starts
 from electra.errors import ConfigError, DataError, Interrupted
 from electra.evaluation.probes import probe
 from electra.model.pretraining_model import PretrainingModel
@@ -129,7 +130,7 @@ def _train(
     objective.model.use_attention(training_attention(device, config.data.max_length))
     optimizer = build_optimizer(objective, config.optimizer)
     examples = _examples(corpus, "train", config, special)
-    source = CorpusSource(examples, pad_id=special.pad, seed=config.training.seed)
+    source = CorpusSource(examples, seed=config.training.seed)
     validation = _validation_batches(corpus, config, special)
     dtype = pick_dtype(config.training.dtype, device)
     store = CheckpointStore(run.checkpoints, keep=config.training.save_total_limit)
@@ -188,11 +189,14 @@ def _train(
 
 
 def _examples(corpus: Corpus, split: str, config: PretrainConfig, special: SpecialIds) -> Examples:
+    words = config.objective.masking != "token"
     return Examples(
         corpus.split(split),
         special,
         max_length=config.data.max_length,
-        cross_documents=config.data.cross_documents,
+        kind=config.data.examples,
+        seed=config.training.seed if split == "train" else 0,
+        word_starts=word_starts(load_tokenizer(corpus.folder)) if words else None,
     )
 
 
@@ -210,7 +214,7 @@ def _validation_batches(corpus: Corpus, config: PretrainConfig, special: Special
 
     def batches() -> Iterator[Batch]:
         for start in range(0, rows, EVAL_ROWS):
-            yield as_batch(examples, ids[start : start + EVAL_ROWS], special.pad)
+            yield as_batch(examples, ids[start : start + EVAL_ROWS])
 
     return list(batches())
 

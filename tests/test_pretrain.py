@@ -136,7 +136,7 @@ def test_resumed_equals_undisturbed(
         objective={"warm_start": 0.4, "encoder_mlm_weight": 1.0},
         training={**budget, "save_steps": 4, "eval_steps": 2},
         logging={"log_steps": 3},
-        data={"cross_documents": False},
+        data={"examples": "two_segments"},
     )
     pretrain(data=corpus, output=tmp_path / "whole", config=config)
     from electra.training import loop

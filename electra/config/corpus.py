@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Literal
 
 from electra.config.option import option, require
 
@@ -23,6 +24,9 @@ class PrepareSettings:
         Lower the case before tokenizing; default by language.
     strip_accents
         Remove accents before tokenizing; default by language.
+    segmenter
+        jieba marks the words of Chinese text for --objective.masking whole_word and span (extra
+        zh); none: words are what the tokenizer's pieces say, a Han character each.
     text_column
         Where the text stands in .jsonl, .csv, .tsv, .parquet: a name or a 0-based number.
     encoding_errors
@@ -42,6 +46,7 @@ class PrepareSettings:
     language: str = "en"
     lowercase: bool | None = None
     strip_accents: bool | None = None
+    segmenter: str = "none"
     text_column: str | None = None
     encoding_errors: str = "strict"
     validation_share: float = 0.01
@@ -55,10 +60,11 @@ class DataConfig:
     """How the corpus becomes sequences."""
 
     max_length: int = option(128, "tokens in a sequence, [CLS] and [SEP] counted (L)")
-    cross_documents: bool = option(
-        True,
-        "true: sequences run over document borders, marked by [SEP], and nothing is padded; "
-        "false: a sequence holds text of one document",
+    examples: Literal["packed", "documents", "two_segments"] = option(
+        "packed",
+        "packed: sequences run over document borders, marked by [SEP], and nothing is padded; "
+        "documents: a sequence is a window of one document; two_segments: lines of one document "
+        "in two segments, as the reference builds them",
     )
 
     def __post_init__(self) -> None:

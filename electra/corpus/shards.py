@@ -1,9 +1,10 @@
-"""The corpus folder on disk: token shards with document offsets, and a manifest.
+"""The corpus folder on disk: token shards with document offsets and line starts, and a manifest.
 
-A shard is one file: the token ids (uint16 or uint32, little-endian), every document ended by
-[SEP], then int64 offsets of the documents' starts and of the end. Shards are read by positioned
-reads, not mapped: a mapped file that is cut kills the process, a short read is an error with a
-name.
+A shard is one file, little-endian: the token ids (uint16 or uint32), every document ended by [SEP];
+int64 offsets of the documents' starts and of the end; uint32 starts of the lines; and where a
+segmenter marked the words, a bit a token that says whether it begins one. Shards are read by
+positioned reads, not mapped: a mapped file that is cut kills the process, a short read is an error
+with a name.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from numpy.typing import NDArray
 from electra.errors import DataError
 
 FORMAT = "electra-corpus"
-VERSION = 1
+_BLOCK = 2**22
+"""Tokens read at once when all are counted."""
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,7 @@ class ShardInfo:
     file: str
     tokens: int
     documents: int
+    lines: int
     sha256: str
 
 
@@ -45,6 +49,8 @@ class ShardWriter:
         self.dtype = "uint16" if vocab_size <= 2**16 else "uint32"
         self._max_tokens = max_tokens
         self._documents: list[NDArray[Any]] = []
+        self._lines: list[NDArray[np.uint32]] = []
+        self._starts_word: list[NDArray[np.bool_]] = []
         self._held = 0
         self.shards: list[ShardInfo] = []
 
@@ -53,14 +59,32 @@ class ShardWriter:
         """Whether no document has been added."""
         return not self.shards and not self._documents
 
-    def add(self, ids: Sequence[int]) -> None:
-        """Append a document; empty ones are left out."""
+    def add(
+        self,
+        ids: Sequence[int],
+        line_lengths: Sequence[int] | None = None,
+        starts_word: NDArray[np.bool_] | None = None,
+    ) -> None:
+        """Append a document; empty ones are left out.
+
+        Args:
+            ids: its tokens.
+            line_lengths: tokens of each line, in sum as many as `ids`; none: it is one line.
+            starts_word: (len(ids),) whether each token begins a word; for all documents of the
+                writer or for none.
+        """
         if not ids:
             return
+        lengths = np.array([len(ids)] if line_lengths is None else line_lengths, dtype=np.int64)
+        lengths = lengths[lengths > 0]  # a line of characters that no token stands for
+        assert lengths.sum() == len(ids), "lines make up the document"
         document = np.empty(len(ids) + 1, dtype=self.dtype)
         document[:-1] = ids
         document[-1] = self._sep
         self._documents.append(document)
+        self._lines.append((self._held + np.cumsum(lengths) - lengths).astype("<u4"))
+        if starts_word is not None:
+            self._starts_word.append(np.append(starts_word, True))
         self._held += len(document)
         if self._held >= self._max_tokens:
             self.flush()
@@ -72,25 +96,63 @@ class ShardWriter:
         offsets = np.zeros(len(self._documents) + 1, dtype="<i8")
         np.cumsum([len(d) for d in self._documents], out=offsets[1:])
         tokens = np.concatenate(self._documents).astype("<" + np.dtype(self.dtype).str[1:])
+        lines = np.concatenate(self._lines)
+        arrays: list[NDArray[Any]] = [tokens, offsets, lines]
+        if self._starts_word:
+            arrays.append(np.packbits(np.concatenate(self._starts_word)))
+            assert len(arrays[-1]) == _num_bytes(len(tokens)), "every token has its bit"
         path = self._folder / f"{self._split}-{len(self.shards):05d}.bin"
         digest = hashlib.sha256()
         with path.open("wb") as file:
-            for array in (tokens, offsets):
+            for array in arrays:
                 data = array.tobytes()
                 digest.update(data)
                 file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        info = ShardInfo(path.name, len(tokens), len(self._documents), digest.hexdigest())
+        info = ShardInfo(
+            path.name, len(tokens), len(self._documents), len(lines), digest.hexdigest()
+        )
         self.shards.append(info)
-        self._documents, self._held = [], 0
+        self._documents, self._lines, self._starts_word, self._held = [], [], [], 0
+
+
+def _num_bytes(bits: int) -> int:
+    return (bits + 7) // 8
+
+
+def read_bits(packed: NDArray[np.uint8], start: int, count: int) -> NDArray[np.bool_]:
+    """`count` bits from bit `start` on of what `np.packbits` made, (count,)."""
+    first = start // 8
+    bits = np.unpackbits(packed[first : _num_bytes(start + count)])
+    return bits[start - 8 * first :][:count].astype(np.bool_)
 
 
 class Split:
     """One split of a corpus folder, open for reading."""
 
-    def __init__(self, folder: Path, name: str, dtype: str, shards: Sequence[ShardInfo]) -> None:
-        self.name = name
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        dtype: str,
+        shards: Sequence[ShardInfo],
+        *,
+        words_marked: bool = False,
+    ) -> None:
+        """Open the files.
+
+        Args:
+            folder: where they lie.
+            name: of the split.
+            dtype: of the token ids.
+            shards: as the manifest has them.
+            words_marked: a segmenter's word starts are in the shards.
+
+        Raises:
+            DataError: a shard is missing, or shorter than the manifest says.
+        """
+        self.name, self.words_marked = name, words_marked
         self._dtype = np.dtype("<" + np.dtype(dtype).str[1:])
         self._paths = [folder / s.file for s in shards]
         self.shards = list(shards)
@@ -115,6 +177,34 @@ class Split:
         """
         size = self._dtype.itemsize
         return np.frombuffer(self._read(shard, start * size, count * size), dtype=self._dtype)
+
+    def token_counts(self, vocab_size: int) -> NDArray[np.int64]:
+        """How often each token occurs in the split, shape (V,)."""
+        counts = np.zeros(vocab_size, dtype=np.int64)
+        for shard, info in enumerate(self.shards):
+            for start in range(0, info.tokens, _BLOCK):
+                block = self.tokens(shard, start, min(_BLOCK, info.tokens - start))
+                counts += np.bincount(block, minlength=vocab_size)
+        return counts
+
+    def lines(self, shard: int, first: int, count: int) -> NDArray[np.uint32]:
+        """Where `count` lines of a shard begin, from line `first` on: (count,) token positions."""
+        data = self._read(shard, self._lines_at(shard) + 4 * first, 4 * count)
+        return np.frombuffer(data, dtype="<u4")
+
+    def starts_word(self, shard: int, start: int, count: int) -> NDArray[np.bool_]:
+        """Whether each of `count` tokens begins a word by the corpus's segmenter, (count,).
+
+        Only where `words_marked`.
+        """
+        first, last = start // 8, _num_bytes(start + count)
+        at = self._lines_at(shard) + 4 * self.shards[shard].lines + first
+        data = np.frombuffer(self._read(shard, at, last - first), dtype=np.uint8)
+        return read_bits(data, start % 8, count)
+
+    def _lines_at(self, shard: int) -> int:
+        info = self.shards[shard]
+        return info.tokens * self._dtype.itemsize + 8 * (info.documents + 1)
 
     def _read_offsets(self, shard: int) -> NDArray[np.int64]:
         info = self.shards[shard]
@@ -166,23 +256,31 @@ class Corpus:
         if self.manifest.get("format") != FORMAT or self.manifest.get("version") != VERSION:
             raise DataError(
                 f"{path} has format {self.manifest.get('format')} version "
-                f"{self.manifest.get('version')}; this electra reads {FORMAT} version {VERSION}"
+                f"{self.manifest.get('version')}; this electra reads {FORMAT} version {VERSION}: "
+                f"prepare again with: electra prepare TEXT --output {folder} --overwrite"
             )
 
     def split(self, name: str) -> Split:
         """`train` or `validation`."""
         shards = [ShardInfo(**s) for s in self.manifest["splits"][name]["shards"]]
-        return Split(self.folder, name, self.manifest["dtype"], shards)
+        marked = bool(self.manifest["words_marked"])
+        return Split(self.folder, name, self.manifest["dtype"], shards, words_marked=marked)
 
 
 def write_manifest(
-    folder: Path, *, splits: dict[str, ShardWriter], tokenizer_sha256: str, facts: dict[str, Any]
+    folder: Path,
+    *,
+    splits: dict[str, ShardWriter],
+    tokenizer_sha256: str,
+    words_marked: bool,
+    facts: dict[str, Any],
 ) -> dict[str, Any]:
     """Write `manifest.json`; returns it. The fingerprint covers shards and tokenizer."""
     table = {
         name: {
             "documents": sum(s.documents for s in writer.shards),
             "tokens": sum(s.tokens for s in writer.shards),
+            "lines": sum(s.lines for s in writer.shards),
             "shards": [asdict(s) for s in writer.shards],
         }
         for name, writer in splits.items()
@@ -194,6 +292,7 @@ def write_manifest(
         "fingerprint": hashlib.sha256(content).hexdigest(),
         "tokenizer_sha256": tokenizer_sha256,
         "dtype": next(iter(splits.values())).dtype,
+        "words_marked": words_marked,
         "splits": table,
         **facts,
     }

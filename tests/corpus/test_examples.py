@@ -26,7 +26,7 @@ def make_split(folder: Path, lengths: list[int], max_tokens: int = 50) -> Split:
 
 
 def all_rows(examples: Examples) -> np.ndarray:
-    return examples.rows(np.arange(len(examples), dtype=np.uint64))
+    return examples.rows(np.arange(len(examples), dtype=np.uint64))["input_ids"]
 
 
 @settings(max_examples=30)
@@ -35,7 +35,7 @@ def test_rows_within_documents(
     tmp_path_factory: pytest.TempPathFactory, lengths: list[int], length: int
 ) -> None:
     split = make_split(tmp_path_factory.mktemp("s"), lengths)
-    rows = all_rows(Examples(split, SPECIAL, max_length=length, cross_documents=False))
+    rows = all_rows(Examples(split, SPECIAL, max_length=length, kind="documents"))
     seen = dict.fromkeys(range(len(lengths)), 0)
     for row in rows:
         real = row[row != 0]
@@ -53,7 +53,7 @@ def test_rows_within_documents(
 
 def test_rows_across_documents_are_full(tmp_path: Path) -> None:
     split = make_split(tmp_path, [5, 30, 9, 2, 40], max_tokens=1000)
-    rows = all_rows(Examples(split, SPECIAL, max_length=10, cross_documents=True))
+    rows = all_rows(Examples(split, SPECIAL, max_length=10, kind="packed"))
     assert len(rows) == (5 + 30 + 9 + 2 + 40 + 5) // 8
     assert (rows[:, 0] == 2).all()
     assert (rows[:, -1] == 3).all()
@@ -63,15 +63,13 @@ def test_rows_across_documents_are_full(tmp_path: Path) -> None:
 
 def test_a_corpus_folder_serves_every_length(corpus: Path) -> None:
     split = Corpus(corpus).split("train")
-    sizes = [len(Examples(split, SPECIAL, max_length=n, cross_documents=True)) for n in (8, 16, 32)]
+    sizes = [len(Examples(split, SPECIAL, max_length=n, kind="packed")) for n in (8, 16, 32)]
     assert sizes[0] > sizes[1] > sizes[2] > 0
 
 
 def test_batches_are_a_function_of_the_position(corpus: Path) -> None:
-    examples = Examples(
-        Corpus(corpus).split("train"), SPECIAL, max_length=16, cross_documents=False
-    )
-    source = CorpusSource(examples, pad_id=0, seed=3)
+    examples = Examples(Corpus(corpus).split("train"), SPECIAL, max_length=16, kind="documents")
+    source = CorpusSource(examples, seed=3)
     whole = source.batch(40, 8)
     assert whole["input_ids"].shape == (8, 16)
     assert ((whole["input_ids"] != 0).long() == whole["attention_mask"]).all()
@@ -95,7 +93,7 @@ def test_a_cut_shard_is_named(tmp_path: Path) -> None:
 def test_too_little_text_for_one_row(tmp_path: Path) -> None:
     split = make_split(tmp_path, [3])
     with pytest.raises(DataError, match="too few for one sequence of 64"):
-        Examples(split, SPECIAL, max_length=64, cross_documents=True)
+        Examples(split, SPECIAL, max_length=64, kind="packed")
 
 
 def test_wide_vocabularies_take_four_bytes(tmp_path: Path) -> None:
