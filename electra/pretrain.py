@@ -128,7 +128,7 @@ def _train(
     counts = _token_counts(corpus, num_ids(tokenizer), config)
     objective = build_objective(config, num_ids(tokenizer), special, token_counts=counts).to(device)
     objective.model.use_attention(training_attention(device, config.data.max_length))
-    optimizer = build_optimizer(objective, config.optimizer)
+    optimizer = build_optimizer(objective, config.optimizer, apart=_apart(objective, config))
     examples = _examples(corpus, "train", config, special)
     source = CorpusSource(examples, seed=config.training.seed)
     validation = _validation_batches(corpus, config, special)
@@ -198,6 +198,15 @@ def _examples(corpus: Corpus, split: str, config: PretrainConfig, special: Speci
         seed=config.training.seed if split == "train" else 0,
         word_starts=word_starts(load_tokenizer(corpus.folder)) if words else None,
     )
+
+
+def _apart(objective: PretrainingObjective, config: PretrainConfig) -> dict[str, float]:
+    """Share of the learning rate by name, for what a decoupled generator has to itself."""
+    rate = config.optimizer.generator_learning_rate
+    if rate is None:
+        return {}
+    share = rate / config.optimizer.learning_rate
+    return {f"model.{name}": share for name in objective.model.generator_names()}
 
 
 def _token_counts(corpus: Corpus, vocab_size: int, config: PretrainConfig) -> torch.Tensor | None:

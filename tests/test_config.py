@@ -1,12 +1,14 @@
 """Recipes: merging, unknown keys, types, budgets, round trip."""
 
 import tomllib
+from typing import Any
 
 import pytest
 
 from electra.config import FinetuneConfig, PretrainConfig
 from electra.errors import ConfigError
 from electra.recipe import nest, option_rows, read_recipe, recipe_names, resolve, to_toml
+from tests.shapes import tiny_config
 
 
 def config(**sections: dict[str, object]) -> PretrainConfig:
@@ -105,3 +107,37 @@ def test_every_field_has_help(cls: type) -> None:
     rows = option_rows(cls)
     assert len(rows) > 20
     assert all(text and flag.startswith("--") for flag, _, _, text in rows)
+
+
+@pytest.mark.parametrize(
+    ("objective", "message"),
+    [
+        ({"name": "masked_llm"}, 'did you mean "masked_lm"?'),
+        (
+            {"name": "masked_lm", "discriminator_weight": 10},
+            "--objective.discriminator-weight 10.0 does not apply to masked_lm; it takes: "
+            "mask-prob, mask-token-prob, masking, duplicate-positions",
+        ),
+        ({"copy_mechanism": False}, "does not apply to replaced_token_detection; it takes:"),
+    ],
+)
+def test_options_that_do_not_apply_are_refused(objective: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        tiny_config("modern", objective=objective)
+    assert message in str(caught.value)
+
+
+def test_another_objective_drops_what_the_recipe_said_for_the_first() -> None:
+    tiny = read_recipe("tiny")
+    assert tiny["objective"]["warm_start"] == 0.7
+    config = resolve(
+        PretrainConfig, [("tiny", tiny), ("flag", {"objective": {"name": "masked_lm"}})]
+    )
+    assert config.objective.warm_start == 0.0
+    assert config.objective.mask_token_prob == 1.0
+
+
+def test_a_rate_for_a_generator_that_is_not_trained() -> None:
+    for objective in ({"name": "masked_lm"}, {"generator": "uniform"}):
+        with pytest.raises(ConfigError, match="no generator is trained"):
+            tiny_config("modern", objective=objective, optimizer={"generator_learning_rate": 1e-3})

@@ -6,7 +6,7 @@ import dataclasses
 
 from electra.config.corpus import DataConfig
 from electra.config.model import ModelConfig
-from electra.config.objective import ObjectiveConfig
+from electra.config.objective import OBJECTIVES, ObjectiveConfig
 from electra.config.option import require
 from electra.config.training import (
     BUDGETS,
@@ -46,4 +46,12 @@ class PretrainConfig:
             raise ConfigError(
                 "--objective.warm-start hands the encoder's layers to the generator: it needs "
                 f"--model.generator-size 1, not {self.model.generator_size}"
+            )
+        if self.optimizer.generator_learning_rate is not None and (
+            "generator_weight" not in OBJECTIVES[self.objective.name]
+            or self.objective.generator != "masked_lm"
+        ):
+            raise ConfigError(
+                f"--optimizer.generator-learning-rate does not apply to {self.objective.name} with "
+                f"generator {self.objective.generator}: no generator is trained"
             )

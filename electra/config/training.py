@@ -21,9 +21,20 @@ class OptimizerConfig:
     bias_correction: bool = option(True, "false: Adam as in the reference code of ELECTRA and BERT")
     max_grad_norm: float = option(1.0, "clip the global gradient norm; 0: off")
     layerwise_lr_decay: float = option(1.0, "learning rate of a layer over that of the next one up")
+    layerwise_lr_form: Literal["described", "published"] = option(
+        "described",
+        "described: as the paper says; published: one power more for all but the head, as the "
+        "reference code does and its published scores were made with",
+    )
+    generator_learning_rate: float | None = option(
+        None,
+        "peak learning rate of the generator's own weights, whose gradients are then clipped apart "
+        "(decoupled optimizers); none: one optimizer for both",
+    )
 
     def __post_init__(self) -> None:
         positive(self, "optimizer", "learning_rate")
+        positive(self, "optimizer", "generator_learning_rate")
         for name in ("weight_decay", "adam_epsilon", "max_grad_norm"):
             value = getattr(self, name)
             require(value >= 0, "optimizer." + name.replace("_", "-"), value, "0 or more")

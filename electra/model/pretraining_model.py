@@ -91,6 +91,15 @@ class PretrainingModel(nn.Module):
             table = self.encoder.get_input_embeddings()
             self.masked_lm.get_output_embeddings().weight = getattr(table, "base", table.weight)
 
+    def generator_names(self) -> list[str]:
+        """Names of the parameters that only the generator's loss moves."""
+        if self.generator is None:
+            return []
+        bases = {id(table.base) for _, table in disentangled(self.encoder)}
+        shared = {id(p) for p in self.encoder.parameters()} - bases
+        own = {id(p) for p in self.generator.parameters()} - shared
+        return [name for name, p in self.named_parameters() if id(p) in own]
+
     def use_attention(self, name: str) -> None:
         """Choose transformers' attention kernel: `sdpa`, `eager`, or a registered one."""
         for network in (self.discriminator, self.generator, self.masked_lm):
@@ -140,10 +149,11 @@ class PretrainingModel(nn.Module):
             return
         for _, table in disentangled(self.encoder):
             table.merge()
-        source, target = self.masked_lm.state_dict(), self.generator.state_dict()
-        for name, tensor in target.items():
-            assert source[name].shape == tensor.shape, f"{name} differs in shape"
-            tensor.copy_(source[name])
+        with summed_tables(self.encoder):
+            source, target = self.masked_lm.state_dict(), self.generator.state_dict()
+            for name, tensor in target.items():
+                assert source[name].shape == tensor.shape, f"{name} differs in shape"
+                tensor.copy_(source[name])
 
     def save_parts(self, folder: Path, *, with_masked_lm: bool = True) -> dict[str, Path]:
         """Write `encoder/`, `generator/`, `discriminator/`, `masked_lm/`, as far as they exist.

@@ -155,7 +155,7 @@ def fit(
                 objective, source, state, config, device, dtype, window.meter, world
             )
             world.sum_gradients(parameters)
-            norm = clip_gradients(parameters, optimizer_config.max_grad_norm)
+            norm = clip_gradients(optimizer, optimizer_config.max_grad_norm)
             if not torch.isfinite(norm):
                 raise ElectraError(
                     f"the gradient of step {state.step + 1} is not finite (norm {norm.item()}); "

@@ -8,7 +8,7 @@ about 3.16 lr in the direction of the gradient's sign, not lr.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -24,26 +24,43 @@ def parameter_groups(
     *,
     weight_decay: float,
     layerwise_lr_decay: float = 1.0,
+    layerwise_lr_form: str = "described",
     num_layers: int = 0,
+    apart: Mapping[str, float] | None = None,
 ) -> list[dict[str, Any]]:
-    """Groups with `params`, `names`, `weight_decay` and `lr_scale`.
+    """Groups with `params`, `names`, `weight_decay`, `lr_scale` and `part`.
 
     Args:
         named_parameters: unique parameters; tied ones once.
         weight_decay: for every matrix, embeddings included; vectors (biases, norms) get 0.
-        layerwise_lr_decay: a layer's rate over that of the next one up, as the paper describes it
-            (appendix B): heads 1, top layer decay, ..., embeddings decay ** (num_layers + 1).
+        layerwise_lr_decay: a layer's rate over that of the next one up.
+        layerwise_lr_form: `described`, as the paper has it (appendix B): heads 1, top layer decay,
+            ..., embeddings decay ** (num_layers + 1); or `published`, as the reference code has it
+            and its published scores were made with: one power more for all but the heads
+            (google-research/electra, issue 51: a leftover of a pooler).
         num_layers: layers of the encoder; needed where the decay is not 1.
+        apart: name -> share of the learning rate, for parameters that are optimized apart from the
+            rest: gradients are clipped by `part`.
     """
-    groups: dict[tuple[float, float], dict[str, Any]] = {}
+    groups: dict[tuple[float, float, str], dict[str, Any]] = {}
+    more = 1 if layerwise_lr_form == "published" else 0
     for name, parameter in named_parameters:
         if not parameter.requires_grad:
             continue
         decay = weight_decay if parameter.ndim >= 2 else 0.0
-        depth = _depth(name, num_layers)
-        scale = layerwise_lr_decay ** (num_layers + 1 - depth)
+        part = "apart" if name in (apart or {}) else ""
+        power = num_layers + 1 - _depth(name, num_layers)
+        scale = layerwise_lr_decay ** (power + more if power else 0)
+        scale *= (apart or {}).get(name, 1.0)
         group = groups.setdefault(
-            (decay, scale), {"params": [], "names": [], "weight_decay": decay, "lr_scale": scale}
+            (decay, scale, part),
+            {
+                "params": [],
+                "names": [],
+                "weight_decay": decay,
+                "lr_scale": scale,
+                "part": part,
+            },
         )
         group["params"].append(parameter)
         group["names"].append(name)
@@ -59,14 +76,23 @@ def _depth(name: str, num_layers: int) -> int:
 
 
 def build_optimizer(
-    module: nn.Module, config: OptimizerConfig, *, num_layers: int = 0
+    module: nn.Module,
+    config: OptimizerConfig,
+    *,
+    num_layers: int = 0,
+    apart: Mapping[str, float] | None = None,
 ) -> torch.optim.Optimizer:
-    """The optimizer a config asks for, over the module's trainable parameters."""
+    """The optimizer a config asks for, over the module's trainable parameters.
+
+    `num_layers` and `apart` as for `parameter_groups`.
+    """
     groups = parameter_groups(
         module.named_parameters(),
         weight_decay=config.weight_decay,
         layerwise_lr_decay=config.layerwise_lr_decay,
+        layerwise_lr_form=config.layerwise_lr_form,
         num_layers=num_layers,
+        apart=apart,
     )
     betas = (config.adam_beta1, config.adam_beta2)
     if config.bias_correction:
@@ -125,14 +151,22 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) ->
         group["lr"] = learning_rate * group["lr_scale"]
 
 
-def clip_gradients(parameters: list[Tensor], max_norm: float) -> Tensor:
+def clip_gradients(optimizer: torch.optim.Optimizer, max_norm: float) -> Tensor:
     """Scale the gradients to a global norm of at most `max_norm` (0: leave); return the norm.
 
     As in the reference (tf.clip_by_global_norm) the scale is max_norm / max(norm, max_norm), with
-    nothing added to the norm.
+    nothing added to the norm. Parts that are optimized apart are clipped apart; the norm returned
+    is that of all.
     """
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    norm = nn.utils.get_total_norm(gradients)
-    if max_norm > 0:
-        torch._foreach_mul_(gradients, max_norm / norm.clamp(min=max_norm))
-    return norm
+    parts: dict[str, list[Tensor]] = {}
+    for group in optimizer.param_groups:
+        found = [p.grad for p in group["params"] if p.grad is not None]
+        parts.setdefault(group["part"], []).extend(found)
+    norms = []
+    for gradients in parts.values():
+        if gradients:
+            norm = nn.utils.get_total_norm(gradients)
+            norms.append(norm)
+            if max_norm > 0:
+                torch._foreach_mul_(gradients, max_norm / norm.clamp(min=max_norm))
+    return norms[0] if len(norms) == 1 else torch.stack(norms).norm()

@@ -88,14 +88,66 @@ def test_both_optimizers_move_every_parameter() -> None:
             assert not torch.equal(old, new)
 
 
+def scales(form: str, decay: float, num_layers: int) -> list[float]:
+    """Of embeddings, each layer, and a head."""
+    names = ["m.embeddings.weight", *(f"m.layer.{i}.weight" for i in range(num_layers)), "head.w"]
+    groups = parameter_groups(
+        [(name, nn.Parameter(torch.zeros(1, 1))) for name in names],
+        weight_decay=0.0,
+        layerwise_lr_decay=decay,
+        layerwise_lr_form=form,
+        num_layers=num_layers,
+    )
+    found = {name: group["lr_scale"] for group in groups for name in group["names"]}
+    return [found[name] for name in names]
+
+
+def test_layer_wise_decay_as_published_and_as_described() -> None:
+    # 0.8 and 12 layers in the reference code: the top layer has 0.8 squared
+    published = [0.0440, 0.0550, 0.0687, 0.0859, 0.1074, 0.1342, 0.1678, 0.2097, 0.2621, 0.3277]
+    published += [0.4096, 0.5120, 0.6400, 1.0]
+    assert scales("published", 0.8, 12) == pytest.approx(published, abs=5e-5)
+    large = scales("published", 0.9, 24)
+    assert large[0] == pytest.approx(0.0646, abs=5e-5)
+    assert large[-2:] == pytest.approx([0.81, 1.0])
+    described = scales("described", 0.8, 12)
+    assert described[-2:] == pytest.approx([0.8, 1.0])
+    assert described[0] == pytest.approx(0.8**13)
+
+
+def gradient_norm(parameters: list[nn.Parameter]) -> float:
+    return math.sqrt(sum(float((p.grad**2).sum()) for p in parameters if p.grad is not None))
+
+
 def test_clipping_scales_to_the_norm() -> None:
-    parameters = [torch.zeros(3, requires_grad=True), torch.zeros(4, requires_grad=True)]
-    for p in parameters:
+    net = nn.Linear(3, 2)
+    optimizer = build_optimizer(net, OptimizerConfig())
+    for p in net.parameters():
         p.grad = torch.full_like(p, 2.0)
-    norm = clip_gradients(list(parameters), 1.0)
-    assert norm.item() == pytest.approx(2 * math.sqrt(7))
-    total = math.sqrt(sum(float((p.grad**2).sum()) for p in parameters if p.grad is not None))
-    assert total == pytest.approx(1.0)
-    assert clip_gradients(list(parameters), 5.0).item() == pytest.approx(1.0)
-    assert parameters[0].grad is not None
-    assert parameters[0].grad[0].item() == pytest.approx(1 / math.sqrt(7))
+    norm = clip_gradients(optimizer, 1.0)
+    assert norm.item() == pytest.approx(2 * math.sqrt(8))
+    assert gradient_norm(list(net.parameters())) == pytest.approx(1.0)
+    assert clip_gradients(optimizer, 5.0).item() == pytest.approx(1.0)
+    assert net.bias.grad[0].item() == pytest.approx(1 / math.sqrt(8))
+
+
+def test_parts_that_are_optimized_apart() -> None:
+    """A huge gradient of one part leaves the other's updates as they were; each has its rate."""
+    moved = {}
+    for huge in (1.0, 1e6):
+        torch.manual_seed(0)
+        net = Net()
+        apart = {name: 0.5 for name, _ in net.named_parameters() if name.startswith("body")}
+        optimizer = build_optimizer(net, OptimizerConfig(weight_decay=0.0), apart=apart)
+        set_learning_rate(optimizer, 0.1)
+        rates = {n: g["lr"] for g in optimizer.param_groups for n in g["names"]}
+        assert rates["body.layers.0.weight"] == pytest.approx(0.05)
+        assert rates["head.weight"] == pytest.approx(0.1)
+        for name, p in net.named_parameters():
+            p.grad = torch.full_like(p, huge if name.startswith("body") else 1e-3)
+        norm = clip_gradients(optimizer, 1.0)
+        assert norm > huge
+        body = [p for n, p in net.named_parameters() if n.startswith("body")]
+        assert gradient_norm(body) == pytest.approx(1.0, rel=1e-4)
+        moved[huge] = net.head.weight.grad.clone()
+    assert torch.equal(moved[1.0], moved[1e6])
