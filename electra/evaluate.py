@@ -1,6 +1,7 @@
-"""A fine-tuned model and labelled data to numbers.
+"""A model and data to numbers: a fine-tuned one on labels, a pretrained one on minimal pairs.
 
 electra evaluate --model runs/sentiment --data test.tsv --json
+electra evaluate --model runs/mine --data blimp/ --task minimal-pairs
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from rich.text import Text
 from electra.config import LabelledDataConfig
 from electra.errors import ConfigError
 from electra.evaluation.metrics import per_class
+from electra.evaluation.minimal_pairs import MINIMAL_PAIRS, minimal_pairs_result
+from electra.evaluation.token_scores import AUTO, METHODS, TextScorer
 from electra.tasks.predictor import Predictor
 from electra.training.loggers import progress_bar
 from electra.training.run_folder import write_text
@@ -26,6 +29,9 @@ def evaluate(
     *,
     model: str | Path,
     data: str,
+    task: str | None = None,
+    limit: int | None = None,
+    method: str = AUTO,
     json: bool = False,
     output: Path | None = None,
     columns: LabelledDataConfig | None = None,
@@ -34,11 +40,15 @@ def evaluate(
     console: Console | None = None,
     progress: Console | None = None,
 ) -> dict[str, Any]:
-    """Score a model on labelled data.
+    """Score a model on data.
 
     Args:
-        model: a folder that `finetune` wrote.
-        data: CSV, TSV, JSONL or Parquet, or `ID:split` of the Hub.
+        model: a folder that `finetune` wrote; for minimal pairs whatever `TextScorer.open` takes.
+        data: CSV, TSV, JSONL or Parquet, or `ID:split` of the Hub; for minimal pairs whatever
+            `read_minimal_pairs` takes.
+        task: `minimal-pairs`; none: the model's own.
+        limit: pairs of a paradigm; none: all. Minimal pairs only.
+        method: how sentences are scored, see `TextScorer.open`. Minimal pairs only.
         json: print the result as one line of JSON instead of tables.
         output: write the result to this file as well.
         columns: where text and label stand; none: as in the training data where it has them.
@@ -48,7 +58,8 @@ def evaluate(
         progress: a terminal for the progress bar, or none.
 
     Returns:
-        {"task", "data", "n", "metric", "metrics": {name: number}}
+        {"task", "data", "n", "metric", "metrics": {name: number}}; minimal pairs also
+        "paradigms": {name: accuracy}, and their accuracy is the mean over the paradigms.
 
     Raises:
         UserError: the model or the data cannot be read, or do not fit each other.
@@ -57,17 +68,32 @@ def evaluate(
         raise ConfigError(f"--batch-size is {batch_size}; allowed: above 0")
     if output is not None and not output.parent.is_dir():
         raise ConfigError(f"--output {output}: there is no folder {output.parent}")
-    predictor = Predictor.open(model, device=device, batch_size=batch_size)
-    task = predictor.task
-    examples = task.read(data, columns)
-    predictions = _with_bar(predictor, examples, progress)
-    result = {
-        "task": task.name,
-        "data": str(data),
-        "n": len(examples),
-        "metric": task.metric,
-        "metrics": task.metrics(examples, predictions),
-    }
+    if task == MINIMAL_PAIRS:
+        if columns not in (None, LabelledDataConfig()):
+            raise ConfigError("minimal pairs have columns of their own: leave --data.* out")
+        scorer = TextScorer.open(model, method=method, device=device, batch_size=batch_size)
+        result = _minimal_pairs(scorer, data, limit, progress)
+        tables = [_paradigm_table(result)]
+    else:
+        if limit is not None or method != AUTO:
+            raise ConfigError(f"--limit and --method are for --task {MINIMAL_PAIRS}")
+        predictor = Predictor.open(model, device=device, batch_size=batch_size)
+        known = predictor.task
+        if task not in (None, known.name):
+            raise ConfigError(
+                f"--task is {task}; allowed: {MINIMAL_PAIRS}, or what the model was made for: "
+                f"{known.name}"
+            )
+        examples = known.read(data, columns)
+        predictions = _with_bar(predictor, examples, progress)
+        result = {
+            "task": known.name,
+            "data": str(data),
+            "n": len(examples),
+            "metric": known.metric,
+            "metrics": known.metrics(examples, predictions),
+        }
+        tables = _tables(result, known.settings().get("labels") or [], examples, predictions)
     if output is not None:
         write_text(output, json_format.dumps(result, indent=1, ensure_ascii=False) + "\n")
     if console is not None:
@@ -75,8 +101,31 @@ def evaluate(
             line = json_format.dumps(result, ensure_ascii=False)
             console.print(Text(line), soft_wrap=True)
         else:
-            _show(console, result, task.settings().get("labels") or [], examples, predictions)
+            unit = "pairs" if task == MINIMAL_PAIRS else "rows"
+            title = f"{result['task']}: {result['n']:,} {unit} of {result['data']}"
+            console.print(title, highlight=False, markup=False)
+            for table in tables:
+                console.print(table)
     return result
+
+
+def _minimal_pairs(
+    scorer: TextScorer, data: str, limit: int | None, progress: Console | None
+) -> dict[str, Any]:
+    if progress is None:
+        return minimal_pairs_result(scorer, data, limit=limit)
+    said = f"{scorer.folder}, {scorer.method}: {METHODS[scorer.method].meaning}"
+    progress.print(said, highlight=False, markup=False, soft_wrap=True)
+    if not progress.is_terminal:
+        return minimal_pairs_result(scorer, data, limit=limit)
+    with progress_bar(progress) as bar:
+        row = bar.add_task("evaluating", total=1.0, numbers="")
+        return minimal_pairs_result(
+            scorer,
+            data,
+            limit=limit,
+            progress=lambda done, name: bar.update(row, completed=done, numbers=name),
+        )
 
 
 def _with_bar(
@@ -91,24 +140,29 @@ def _with_bar(
         )
 
 
-def _show(
-    console: Console,
+def _tables(
     result: dict[str, Any],
     labels: list[str],
     examples: list[Any],
     predictions: list[dict[str, Any]],
-) -> None:
-    title = f"{result['task']}: {result['n']:,} rows of {result['data']}"
-    console.print(title, highlight=False, markup=False)
+) -> list[Table]:
     table = Table("metric", "value")
     for name, value in result["metrics"].items():
         table.add_row(name, f"{value:.4f}", style="bold" if name == result["metric"] else None)
-    console.print(table)
     if not labels:
-        return
+        return [table]
     truth, answers = [e.label for e in examples], [p["label"] for p in predictions]
     rows = Table("label", "precision", "recall", "f1", "rows")
     for row in per_class(truth, answers, labels):
         numbers = [f"{row[name]:.4f}" for name in ("precision", "recall", "f1")]
         rows.add_row(escape(str(row["label"])), *numbers, f"{row['support']:,}")
-    console.print(rows)
+    return [table, rows]
+
+
+def _paradigm_table(result: dict[str, Any]) -> Table:
+    table = Table("paradigm", "accuracy")
+    for name, value in result["paradigms"].items():
+        table.add_row(escape(name), f"{value:.4f}")
+    mean = f"{result['metrics']['accuracy']:.4f}"
+    table.add_row(f"mean over {len(result['paradigms'])}", mean, style="bold")
+    return table

@@ -20,7 +20,7 @@ def test_help_is_light() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    verbs = "prepare pretrain finetune evaluate predict doctor flops quickstart"
+    verbs = "prepare pretrain finetune evaluate predict score doctor flops quickstart"
     for verb in verbs.split():
         assert verb in done.stdout
     assert "--training.max-steps" in done.stdout
@@ -49,6 +49,12 @@ def test_help_is_light() -> None:
         ("evaluate --model x --data x --output no/where.json", "there is no folder no"),
         ("quickstart --minutes 0", "--minutes is 0.0; allowed: above 0"),
         ("predict --model nowhere hello", "nowhere"),
+        ("predict --model nowhere --input -", "--model nowhere is not a folder"),
+        ("score --model ./nowhere hello", "--model ./nowhere does not exist"),
+        ("score --model ./nowhere --input -", "--model ./nowhere does not exist"),
+        ("score --model x", "give texts, or a file with --input"),
+        ("score --model x --method bleu hello", "--method is bleu; allowed: auto, discriminator"),
+        ("evaluate --model x --data x --limit 3", "--limit and --method are for --task minimal"),
     ],
 )
 def test_mistakes_are_one_line_and_exit_2(

@@ -16,7 +16,7 @@ LAYERS = [
     {"model"},
     {"training"},
     {"objectives", "tasks"},
-    {"evaluation.probes", "evaluation.replaced_words", "artifacts"},
+    {"evaluation", "artifacts"},
     VERBS,
     {"quickstart"},
     {"cli"},

@@ -19,6 +19,8 @@ app = App(
 )
 Overwrite = Annotated[bool, Parameter(negative="")]
 Json = Annotated[bool, Parameter(negative="")]
+Input = Annotated[str | None, Parameter(allow_leading_hyphen=True)]
+"""A file, or `-`, which is a value here and no flag."""
 Overrides = Annotated[dict[str, str] | None, Parameter(parse=False)]
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from electra.cli.app import (
+    Input,
     Json,
     Overrides,
     Overwrite,
@@ -80,24 +81,35 @@ def finetune(
 @app.command
 def evaluate(
     *,
-    model: Path,
+    model: str,
     data: str,
+    task: str | None = None,
+    limit: int | None = None,
+    method: str = "auto",
     json: Json = False,
     output: Path | None = None,
     batch_size: int = 32,
     device: str = "auto",
     overrides: Overrides = None,
 ) -> None:
-    """Score a fine-tuned model on labelled data.
+    """Score a fine-tuned model on labelled data, or a pretrained one on minimal pairs.
 
     Parameters
     ----------
     model
-        A folder that electra finetune wrote.
+        A folder that electra finetune wrote; for minimal pairs whatever electra score takes.
     data
         CSV, TSV, JSONL or Parquet (also .gz), or a Hub data set as ID:split. Columns are those of
         the training data; --data.text-column, --data.text-pair-column, --data.label-column and
-        --data.header change them.
+        --data.header change them. For minimal pairs a file or folder of BLiMP or CLiMP, or with
+        the columns sentence_good and sentence_bad.
+    task
+        minimal-pairs: whether good sentences score higher than bad ones, a tie counting half. The
+        model's own where it is left out.
+    limit
+        Pairs of a paradigm, the first ones. Minimal pairs only.
+    method
+        How sentences are scored: see electra score. Minimal pairs only.
     json
         One line of JSON on standard output instead of tables.
     output
@@ -113,6 +125,9 @@ def evaluate(
     run_evaluate(
         model=model,
         data=data,
+        task=task,
+        limit=limit,
+        method=method,
         json=json,
         output=output,
         columns=columns,
@@ -127,7 +142,7 @@ def evaluate(
 def predict(
     *texts: str,
     model: Path,
-    input: str | None = None,
+    input: Input = None,
     json: Json = False,
     batch_size: int = 32,
     device: str = "auto",
@@ -164,3 +179,54 @@ def predict(
         device=device,
     )
     print_predictions(answers, json=json, input=input)
+
+
+@app.command
+def score(
+    *texts: str,
+    model: str,
+    input: Input = None,
+    method: str = "auto",
+    json: Json = False,
+    batch_size: int = 32,
+    device: str = "auto",
+    overrides: Overrides = None,
+) -> None:
+    """Score texts, and each of their tokens, with a pretrained model.
+
+    Parameters
+    ----------
+    texts
+        The texts.
+    model
+        A run folder of electra pretrain, one of its parts discriminator/, masked_lm/ and
+        generator/, or a masked LM of the Hub.
+    input
+        Instead of texts a file: .txt (a line, a text), .jsonl, .csv, .tsv, .parquet, or - for
+        standard input, lines of text or of JSON. JSONL and - answer in JSONL;
+        --data.text-column and --data.header say where the text stands.
+    method
+        discriminator: sum of log P(original), one pass a text. pseudo-log-likelihood: sum of
+        log P(token | the others), a pass a token. auto: what the model is made for.
+    json
+        A line of JSON for each text.
+    batch_size
+        Rows of a forward pass; a text with one token masked is a row.
+    device
+        auto, cpu, cuda or mps.
+    """
+    columns = columns_of(overrides)
+    from electra.score import print_scores
+    from electra.score import score as run_score
+
+    scores = run_score(
+        model=model,
+        texts=texts,
+        input=input,
+        method=method,
+        columns=columns,
+        batch_size=batch_size,
+        device=device,
+        progress=progress_console(),
+    )
+    print_scores(scores, json=json, input=input)
