@@ -7,7 +7,17 @@ import pytest
 
 ROOT = Path(__file__).parent.parent / "electra"
 FILES = sorted(ROOT.rglob("*.py"))
-VERBS = {"prepare", "pretrain", "finetune", "evaluate", "predict", "score", "doctor", "flops"}
+VERBS = {
+    "prepare",
+    "pretrain",
+    "finetune",
+    "evaluate",
+    "predict",
+    "score",
+    "doctor",
+    "flops",
+    "convert",
+}
 LAYERS = [
     {"errors"},
     {"config"},

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from rich.console import Console
 
-from electra.cli.app import Json, Overrides, Overwrite, app
+from electra.cli.app import Json, Overrides, Overwrite, app, progress_console
 from electra.config import PretrainConfig
 from electra.errors import ConfigError
 from electra.recipe import nest, read_recipe, resolve
@@ -59,3 +61,62 @@ def flops(
     layers = [(f"recipe {recipe}", read_recipe(recipe)), ("command line", nest(overrides or {}))]
     config = resolve(PretrainConfig, layers)
     run_flops(config=config, vocab_size=vocab_size, json=json, console=Console())
+
+
+@app.command
+def convert(
+    checkpoint: Path,
+    *,
+    output: Path,
+    vocab: Path | None = None,
+    config: Path | None = None,
+    generator_config: Path | None = None,
+    num_attention_heads: int | None = None,
+    generator_attention_heads: int | None = None,
+    lowercase: bool = True,
+    strip_accents: bool | None = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Turn a TensorFlow checkpoint of ELECTRA into folders for transformers.
+
+    Writes encoder/, discriminator/ and, where the checkpoint has one, generator/: what AutoModel,
+    AutoModelForPreTraining and AutoModelForMaskedLM open. TensorFlow is not needed.
+
+    Parameters
+    ----------
+    checkpoint
+        The files' name up to .index, one of the files, or their folder.
+    output
+        The folder to make.
+    vocab
+        vocab.txt; default the one beside the checkpoint. Without it no tokenizer is written.
+    config
+        The discriminator's .json, for what tensors do not tell: heads, dropout, activation.
+    generator_config
+        The generator's.
+    num_attention_heads
+        Of the discriminator; default one for each 64 of its width, as in the reference.
+    generator_attention_heads
+        Of the generator; likewise.
+    lowercase
+        Whether the vocabulary is of lowercased text.
+    strip_accents
+        Whether accents are removed; default as lowercase.
+    overwrite
+        Move an old folder to NAME.old-1.
+    """
+    from electra.convert import convert as run_convert
+
+    run_convert(
+        checkpoint,
+        output=output,
+        vocab=vocab,
+        config=config,
+        generator_config=generator_config,
+        num_attention_heads=num_attention_heads,
+        generator_attention_heads=generator_attention_heads,
+        lowercase=lowercase,
+        strip_accents=strip_accents,
+        overwrite=overwrite,
+        console=progress_console(),
+    )

@@ -107,6 +107,27 @@ def train_word_piece(
     return with_template(_empty_word_piece(vocabulary, lowercase, strip_accents))
 
 
+def read_vocabulary(file: Path, *, lowercase: bool, strip_accents: bool) -> Tokenizer:
+    """A tokenizer from BERT's and ELECTRA's vocab.txt: a word piece a line, its id the row.
+
+    Raises:
+        DataError: the file cannot be read, or lacks one of the special tokens.
+    """
+    try:
+        lines = file.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"--vocab {file} cannot be read as UTF-8 text: {error}") from None
+    # of a piece that stands there twice the later row counts, as in the reference
+    vocabulary = {line.strip(): i for i, line in enumerate(lines)}
+    missing = [token for token in SPECIAL_TOKENS if token not in vocabulary]
+    if missing:
+        raise DataError(
+            f"--vocab {file} lacks {', '.join(missing)}; a vocab.txt has one word piece a line, "
+            "special tokens among them"
+        )
+    return with_template(_empty_word_piece(vocabulary, lowercase, strip_accents))
+
+
 def _empty_word_piece(
     vocabulary: dict[str, int], lowercase: bool, strip_accents: bool
 ) -> Tokenizer:
@@ -240,6 +261,28 @@ class SpecialIds:
 def tokenizer_hash(tokenizer: Tokenizer) -> str:
     """SHA-256 of the tokenizer's JSON."""
     return hashlib.sha256(tokenizer.to_str().encode("utf-8")).hexdigest()
+
+
+def vocabulary_hash(tokenizer: Tokenizer) -> str:
+    """SHA-256 of what decides the ids that a text becomes: two tokenizers that agree are equal.
+
+    Left out is what a file may say otherwise: padding, truncation, decoder, the template of special
+    tokens (examples are built without it), and how an accent rule that is understood is written.
+    """
+    table = json.loads(tokenizer.to_str())
+    normalizer = table["normalizer"]
+    if normalizer and normalizer.get("type") == "BertNormalizer":
+        # null: as lowercase
+        if normalizer["strip_accents"] is None:
+            normalizer["strip_accents"] = normalizer["lowercase"]
+    apart = sorted(t["content"] for t in table["added_tokens"] if not t["special"])
+    vocabulary = tokenizer.get_vocab(with_added_tokens=True)
+    model = {name: value for name, value in table["model"].items() if name != "vocab"}
+    if not isinstance(table["model"]["vocab"], dict):  # unigram: pieces have scores
+        model["vocab"] = table["model"]["vocab"]
+    meaning = [normalizer, table["pre_tokenizer"], model, apart, vocabulary]
+    text = json.dumps(meaning, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
 def save_tokenizer(

@@ -16,6 +16,7 @@ from torch import Tensor
 from electra.config import PretrainConfig
 from electra.corpus.tokenizer import SpecialIds
 from electra.model.pretraining_model import PretrainingModel
+from electra.model.reference_names import reference_name
 from electra.objectives.masking import apply_masks
 from electra.objectives.replaced_token_detection import ReplacedTokenDetection
 from electra.recipe import resolve
@@ -33,32 +34,6 @@ GOLDEN = STEPS["config"]
 def load(name: str) -> dict[str, np.ndarray]:
     with np.load(HERE / f"{name}.npz") as file:
         return {key: file[key] for key in file}
-
-
-def reference_name(name: str) -> tuple[str, bool]:
-    """Our parameter's name in the reference, and whether it is stored transposed there."""
-    network, _, rest = name.partition(".")
-    rest = rest.replace("electra.embeddings.", "electra/embeddings/")
-    if rest.startswith("electra/embeddings/"):
-        path = rest.removesuffix(".weight")
-        for ours, theirs in (
-            ("LayerNorm.bias", "LayerNorm/beta"),
-            ("LayerNorm", "LayerNorm/gamma"),
-        ):
-            if path.endswith(ours):
-                return path.replace(ours, theirs), False
-        return path, False
-    if rest == "generator_lm_head.bias":
-        return "generator_predictions/output_bias", False
-    body = {"generator": "generator", "discriminator": "electra"}[network]
-    path = rest.replace("electra.", f"{body}/").replace("encoder.layer.", "encoder/layer_")
-    path = path.replace(
-        "discriminator_predictions.dense_prediction", "discriminator_predictions.dense_1"
-    )
-    path = path.replace(".", "/")
-    if "LayerNorm" in path:
-        return path.replace("weight", "gamma").replace("bias", "beta"), False
-    return path.replace("weight", "kernel"), path.endswith("weight")
 
 
 def make_config() -> PretrainConfig:
