@@ -36,7 +36,7 @@ from electra.corpus.words import word_starts
 from electra.errors import ConfigError, DataError, Interrupted
 from electra.evaluation.probes import probe
 from electra.model.pretraining_model import PretrainingModel
-from electra.objectives.objective import PretrainingObjective, build_objective
+from electra.objectives.objective import PretrainingObjective, RunFacts, build_objective
 from electra.training.checkpoint import CheckpointStore
 from electra.training.device import (
     keep_memory,
@@ -129,13 +129,24 @@ def _train(
     objective = build_objective(config, num_ids(tokenizer), special, token_counts=counts).to(device)
     objective.model.use_attention(training_attention(device, config.data.max_length))
     optimizer = build_optimizer(objective, config.optimizer, apart=_apart(objective, config))
-    examples = _examples(corpus, "train", config, special)
-    source = CorpusSource(examples, seed=config.training.seed)
-    validation = _validation_batches(corpus, config, special)
+    examples = examples_of(corpus, "train", config, special)
+    source = CorpusSource(examples, seed=config.training.seed, with_ids=objective.wants_ids)
+    if examples.unused_share > 0.1 and world.is_main:
+        console.print(
+            f"{examples.unused_share:.0%} of the tokens are left out: two_segments drops what a "
+            "line holds beyond the room of its segment (least with a sentence a line)",
+            highlight=False,
+        )
+    validation = _validation_batches(corpus, config, special, with_ids=objective.wants_ids)
     dtype = pick_dtype(config.training.dtype, device)
     store = CheckpointStore(run.checkpoints, keep=config.training.save_total_limit)
     state = TrainState()
     fingerprint = str(corpus.manifest["fingerprint"])
+
+    def tell(line: str) -> None:
+        if world.is_main:
+            console.print(line, highlight=False, markup=False)
+
     inputs: dict[str, Identity | str | bool] = {
         "data": {"name": str(corpus.folder), "sha256": fingerprint}
     }
@@ -147,6 +158,7 @@ def _train(
         warning = other_bits(loaded.environment, bit_environment(config.training, dtype, world))
         if warning and world.is_main:
             console.print(warning, highlight=False)
+    objective.begin_run(RunFacts(config, tokenizer, fingerprint, tell))
     seed_rank(config.training.seed, world, state.step)
     if world.is_main:
         describe_run(run.path, config, inputs)
@@ -188,7 +200,10 @@ def _train(
     return report
 
 
-def _examples(corpus: Corpus, split: str, config: PretrainConfig, special: SpecialIds) -> Examples:
+def examples_of(
+    corpus: Corpus, split: str, config: PretrainConfig, special: SpecialIds
+) -> Examples:
+    """The rows of a split as the recipe wants them."""
     words = config.objective.masking != "token"
     return Examples(
         corpus.split(split),
@@ -215,15 +230,19 @@ def _token_counts(corpus: Corpus, vocab_size: int, config: PretrainConfig) -> to
     return torch.from_numpy(corpus.split("train").token_counts(vocab_size))
 
 
-def _validation_batches(corpus: Corpus, config: PretrainConfig, special: SpecialIds) -> list[Batch]:
+def _validation_batches(
+    corpus: Corpus, config: PretrainConfig, special: SpecialIds, *, with_ids: bool
+) -> list[Batch]:
     """The same rows at every evaluation, spread evenly over the validation split."""
-    examples = _examples(corpus, "validation", config, special)
+    examples = examples_of(corpus, "validation", config, special)
     rows = min(len(examples), max(1, EVAL_TOKENS // config.data.max_length))
     ids = np.linspace(0, len(examples) - 1, rows).astype(np.uint64)
 
     def batches() -> Iterator[Batch]:
         for start in range(0, rows, EVAL_ROWS):
-            yield as_batch(examples, ids[start : start + EVAL_ROWS])
+            chosen = ids[start : start + EVAL_ROWS]
+            positions = np.arange(start, start + len(chosen)).astype(np.uint64)
+            yield as_batch(examples, chosen, positions if with_ids else None)
 
     return list(batches())
 
@@ -271,7 +290,11 @@ def _save(
     partial = run.path / ".partial-parts"
     shutil.rmtree(partial, ignore_errors=True)
     model = objective.model
-    parts = model.save_parts(partial, with_masked_lm=objective.keeps_masked_lm)
+    parts = model.save_parts(
+        partial,
+        with_masked_lm=objective.keeps_masked_lm,
+        discriminator_fields=objective.discriminator_fields,
+    )
     for part, folder in parts.items():
         save_tokenizer(
             tokenizer,
@@ -284,7 +307,13 @@ def _save(
         )
         shutil.rmtree(run.path / part, ignore_errors=True)
         folder.rename(run.path / part)
-    partial.rmdir()
+    extra = partial / "extra"
+    extra.mkdir()
+    objective.save_extra(extra)
+    shutil.rmtree(run.path / "extra", ignore_errors=True)
+    if any(extra.iterdir()):
+        extra.rename(run.path / "extra")
+    shutil.rmtree(partial)
     write_pretraining_report(
         run.path / "report.html",
         report=report,

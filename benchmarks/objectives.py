@@ -1,0 +1,312 @@
+"""The family of objectives at equal time on one small network, from Wikipedia.
+
+    python -m benchmarks.objectives --calibrate
+    python -m benchmarks.objectives --row electra --seed 0
+    python -m benchmarks.objectives --list
+
+Every row trains the same encoder on the same text with the same optimizer; only the objective
+differs. Budgets are minutes of undisturbed training on this machine, turned into steps:
+`--calibrate` times a step of every row in turns (the lower quartile over rounds) and writes it
+down, so that a run can be stopped, resumed and disturbed without changing what it computes. Scores
+are those of `benchmarks/protocol.py`; at every tenth of the run BLiMP (50 pairs a paradigm) makes a
+curve. One JSON a row and seed under `benchmarks/results/objectives/`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from safetensors.torch import load_file
+
+from benchmarks import protocol
+from benchmarks.record import finish
+from electra.config import PrepareSettings, PretrainConfig
+from electra.corpus.batches import CorpusSource
+from electra.corpus.shards import Corpus
+from electra.corpus.tokenizer import SpecialIds, load_tokenizer, num_ids, save_tokenizer
+from electra.model.flops import train_flops
+from electra.objectives.objective import PretrainingObjective, build_objective
+from electra.prepare import prepare
+from electra.pretrain import examples_of, pretrain
+from electra.recipe import read_recipe, resolve
+from electra.training.device import keep_memory, pick_dtype, seed_everything, training_attention
+from electra.training.loop import fit
+from electra.training.optimizer import build_optimizer
+from electra.training.schedule import Budget, TrainState
+
+RESULTS = Path(__file__).parent / "results" / "objectives"
+SPEED = Path(__file__).parent / "results" / "objectives_speed.json"
+VOCABULARY = 8_192
+CURVE_PAIRS = 50
+REFERENCE = "electra"
+"""The row that every other is timed against."""
+SAME_SIZE: dict[str, Any] = {"generator_layers": None, "generator_size": 1.0}
+
+TABLE_5: dict[str, dict[str, dict[str, Any]]] = {
+    "bert": {"objective": {"name": "masked_lm"}},
+    "replace_mlm": {"objective": {"name": "replace_mlm"}},
+    "electra_15_percent": {"objective": {"name": "electra_15_percent"}},
+    "all_tokens_mlm": {"objective": {"name": "all_tokens_mlm"}},
+    "electra": {"objective": {"name": "replaced_token_detection"}},
+}
+"""The rows of the paper's table 5: what each changes in the recipe."""
+PAPER = {
+    "bert": 82.2,
+    "replace_mlm": 82.4,
+    "electra_15_percent": 82.4,
+    "all_tokens_mlm": 84.3,
+    "electra": 85.0,
+}
+"""GLUE dev average, base size (Clark et al. 2020, table 5)."""
+OTHERS: dict[str, dict[str, dict[str, Any]]] = {
+    "two_stage": {
+        "objective": {"name": "two_stage"},
+        "model": {**SAME_SIZE, "weight_sharing": "none"},
+    },
+    "adversarial": {"objective": {"name": "adversarial"}},
+    "uniform_generator": {"objective": {"generator": "uniform"}},
+    "unigram_generator": {"objective": {"generator": "unigram"}},
+    "sharing_none": {"model": {"weight_sharing": "none"}},
+    "sharing_all": {"model": {"weight_sharing": "all", **SAME_SIZE}},
+    "sharing_gdes": {"model": {"weight_sharing": "gdes"}},
+    "electric": {"objective": {"name": "electric"}},
+    "fast_electra": {"objective": {"name": "fast_electra", "temperature": 2.0}},
+    "self_augmented": {"objective": {"name": "self_augmented"}},
+    "whole_word_masking": {"objective": {"masking": "whole_word"}},
+    "span_masking": {"objective": {"masking": "span"}},
+    "corrective_head": {"objective": {"encoder_mlm_weight": 1.0}},
+    "contrastive": {"objective": {"contrastive_weight": 1.0}},
+    "decoupled_optimizers": {"optimizer": {"generator_learning_rate": 2e-3}},
+}
+ROWS = {**TABLE_5, **OTHERS}
+
+
+def main() -> None:
+    """Calibrate, or train and score one row."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+    parser.add_argument("--row", choices=sorted(ROWS))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--minutes", type=float, help="default: 15 for table 5, 5 for the others")
+    parser.add_argument("--calibrate", action="store_true")
+    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--list", action="store_true")
+    parser.add_argument("--quick", action="store_true", help="60 steps, 10 pairs a paradigm")
+    parser.add_argument("--threads", type=int, help="of torch")
+    parser.add_argument("--work", type=Path, default=Path("runs/objectives"))
+    parser.add_argument("--json", type=Path)
+    given = parser.parse_args()
+    if given.list:
+        print("\n".join(ROWS))
+        return
+    if not protocol.available():
+        sys.exit(f"skipped: data sets are missing in {protocol.DATA}; set ELECTRA_DATA")
+    if given.threads:
+        torch.set_num_threads(given.threads)
+    keep_memory()
+    console = Console(stderr=True)
+    corpus = _corpus(given.work, console)
+    if given.calibrate:
+        _calibrate(corpus, [given.row] if given.row else list(TABLE_5), given.rounds)
+    elif given.row is None:
+        parser.error("give --row, --calibrate or --list")
+    else:
+        _run(given, corpus, console)
+
+
+def _corpus(work: Path, console: Console) -> Corpus:
+    folder = work / "corpus"
+    if not (folder / "manifest.json").is_file():
+        settings = PrepareSettings(vocab_size=VOCABULARY, licence="Wikipedia text, CC BY-SA 3.0")
+        prepare([protocol.DATA / "enwiki"], output=folder, settings=settings, console=console)
+    return Corpus(folder)
+
+
+def config_of(row: str, *, steps: int, seed: int, work: Path) -> PretrainConfig:
+    """The `tiny` network and optimizer, published masks and weights, and the row's objective."""
+    tiny = read_recipe("tiny")
+    base = {name: table for name, table in tiny.items() if name not in ("objective", "training")}
+    base["training"] = {"max_steps": steps, "global_batch_size": 32, "seed": seed}
+    base["training"] |= {"save_total_limit": 12, "device": "cpu"}
+    given = ROWS[row]
+    if row == "fast_electra":
+        generator = str(work / f"bert-seed{seed}" / "masked_lm")
+        given = {"objective": {**given["objective"], "generator_folder": generator}}
+    return resolve(PretrainConfig, [("tiny", base), (row, given)])
+
+
+def _calibrate(corpus: Corpus, wanted: list[str], rounds: int) -> None:
+    """Time a step of each row and of `electra` in turns; what was known of other rows stays.
+
+    A row timed later is written as its ratio to `electra` times what `electra` took then.
+    """
+    known = {row["row"]: row for row in _speeds()} if SPEED.is_file() else {}
+    contestants = {row: _Contestant(row, corpus) for row in dict.fromkeys([REFERENCE, *wanted])}
+    times: dict[str, list[float]] = {row: [] for row in contestants}
+    for number in range(rounds + 1):
+        for row, contestant in contestants.items():
+            seconds = contestant.time_steps()
+            if number:  # the first round warms up
+                times[row].append(1e3 * seconds)
+    quartile = {row: statistics.quantiles(found, n=4)[0] for row, found in times.items()}
+    alone = {REFERENCE: {"milliseconds": quartile[REFERENCE]}, **known}[REFERENCE]
+    for row, found in times.items():
+        if row != REFERENCE or row not in known:
+            known[row] = {
+                "row": row,
+                "milliseconds": alone["milliseconds"] * quartile[row] / quartile[REFERENCE],
+                "quartile_in_its_run": quartile[row],
+                "median_in_its_run": statistics.median(found),
+                "electra_in_its_run": quartile[REFERENCE],
+            }
+    rows = [known[row] for row in ROWS if row in known]
+    finish(rows, {"rounds": rounds, "threads": torch.get_num_threads()}, json_file=SPEED)
+
+
+def _speeds() -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = json.loads(SPEED.read_text(encoding="utf-8"))["rows"]
+    return rows
+
+
+class _Contestant:
+    """One row's objective, ready to be timed."""
+
+    def __init__(self, row: str, corpus: Corpus, steps: int = 20) -> None:
+        self.config = config_of(row, steps=10_000, seed=0, work=corpus.folder.parent)
+        self.objective, self.source = _objective_and_source(self.config, corpus)
+        self.optimizer = build_optimizer(self.objective, self.config.optimizer)
+        self.state, self.steps = TrainState(), steps
+
+    def time_steps(self) -> float:
+        """Seconds a step."""
+        before = self.state.seconds
+        goal = self.state.step + self.steps
+
+        class Some(Budget):
+            """Ends after a few of the planned steps."""
+
+            def progress(self, state: TrainState) -> float:
+                return 1.0 if state.step >= goal else super().progress(state)
+
+        fit(
+            self.objective,
+            optimizer=self.optimizer,
+            source=self.source,
+            state=self.state,
+            budget=Some(max_steps=10_000),
+            config=self.config.training,
+            optimizer_config=self.config.optimizer,
+            schedule=self.config.schedule,
+            logging=self.config.logging,
+            device=torch.device("cpu"),
+            dtype=pick_dtype("auto", torch.device("cpu")),
+            logger=_Silent(),
+        )
+        return (self.state.seconds - before) / self.steps
+
+
+class _Silent:
+    """A logger that says nothing."""
+
+    def log(self, row: dict[str, Any]) -> None:
+        """Nothing."""
+
+    def show(self, progress: float, text: str) -> None:
+        """Nothing."""
+
+
+def _objective_and_source(
+    config: PretrainConfig, corpus: Corpus
+) -> tuple[PretrainingObjective, CorpusSource]:
+    tokenizer = load_tokenizer(corpus.folder)
+    special = SpecialIds.of(tokenizer)
+    seed_everything(config.training.seed)
+    counts = torch.from_numpy(corpus.split("train").token_counts(num_ids(tokenizer)))
+    objective = build_objective(config, num_ids(tokenizer), special, token_counts=counts)
+    objective.model.use_attention(training_attention(torch.device("cpu"), config.data.max_length))
+    examples = examples_of(corpus, "train", config, special)
+    return objective, CorpusSource(examples, seed=config.training.seed)
+
+
+def _run(given: argparse.Namespace, corpus: Corpus, console: Console) -> None:
+    row, seed = given.row, given.seed
+    minutes = given.minutes or (15.0 if row in TABLE_5 else 5.0)
+    speeds = {found["row"]: found["milliseconds"] for found in _speeds()}
+    if row not in speeds:
+        sys.exit(f"no step of {row} was timed: add --calibrate to this command first")
+    per_step = speeds[row]
+    steps = 60 if given.quick else int(minutes * 60_000 / per_step)
+    config = config_of(row, steps=steps, seed=seed, work=given.work)
+    run = given.work / f"{row}-seed{seed}"
+    started = time.monotonic()
+    report = pretrain(data=corpus.folder, output=run, config=config, resume="auto", console=console)
+    trained = time.monotonic() - started
+    pairs = 10 if given.quick else protocol.PAIRS
+    flops = flops_per_step(config)
+    curve = _curve(run, config, corpus, flops, pairs=min(pairs, CURVE_PAIRS))
+    started = time.monotonic()
+    scores = protocol.score(
+        run, given.work / f"{row}-seed{seed}-scores", seed=seed, pairs=pairs, console=console
+    )
+    summary = {
+        "row": row,
+        "seed": seed,
+        "minutes": minutes,
+        "milliseconds_per_step": per_step,
+        "steps": steps,
+        "tokens": report["tokens"],
+        "flops": flops * steps,
+        **scores,
+        **report["metrics"],
+        "seconds_of_this_training": trained,
+        "seconds_of_scoring": time.monotonic() - started,
+    }
+    file = given.json or RESULTS / f"{row}-seed{seed}.json"
+    finish(curve, summary, json_file=None if given.quick and not given.json else file)
+
+
+def flops_per_step(config: PretrainConfig) -> float:
+    """As the reference counts, but without its dense embedding lookup, which nobody computes.
+
+    With a small network that lookup would be most of the count, and the same for every row.
+    """
+    parts = train_flops(config, VOCABULARY).parts
+    return sum(value for name, value in parts.items() if not name.endswith("embeddings"))
+
+
+def _curve(
+    run: Path, config: PretrainConfig, corpus: Corpus, flops: float, *, pairs: int
+) -> list[dict[str, Any]]:
+    """BLiMP and the held-out metrics at every checkpoint."""
+    evaluations = {
+        row["step"]: {name: value for name, value in row.items() if name.startswith("eval_")}
+        for row in map(json.loads, (run / "metrics.jsonl").read_text("utf-8").splitlines())
+        if any(name.startswith("eval_") for name in row)
+    }
+    objective, _ = _objective_and_source(config, corpus)
+    tokenizer = load_tokenizer(corpus.folder)
+    rows = []
+    for folder in sorted((run / "checkpoints").glob("step-*")):
+        step = int(folder.name.removeprefix("step-"))
+        objective.load_state_dict(load_file(folder / "model.safetensors"), strict=False)
+        parts = run / ".curve"
+        shutil.rmtree(parts, ignore_errors=True)
+        for part in objective.model.save_parts(parts).values():
+            save_tokenizer(tokenizer, part, max_length=64, token_types=False)
+        scores = protocol.blimp(parts, pairs=pairs)
+        shutil.rmtree(parts)
+        scores.pop("blimp_scored_by", None)
+        rows.append({"step": step, "flops": step * flops, **scores, **evaluations.get(step, {})})
+    return rows
+
+
+if __name__ == "__main__":
+    main()
