@@ -117,6 +117,12 @@ class ObjectiveConfig:
             require(0 <= value <= top, "objective." + name.replace("_", "-"), value, f"[0, {top}]")
         for name in ("mask_prob", "temperature", "final_temperature"):
             positive(self, "objective", name)
+        require(
+            self.masking == "token" or not self.duplicate_positions,
+            "objective.duplicate-positions",
+            self.duplicate_positions,
+            f"false with --objective.masking {self.masking}, which draws no position twice",
+        )
         if self.generator != "masked_lm":
             for name in ("generator_weight", "temperature"):
                 require(

@@ -47,6 +47,11 @@ class PretrainConfig:
                 "--objective.warm-start hands the encoder's layers to the generator: it needs "
                 f"--model.generator-size 1, not {self.model.generator_size}"
             )
+        if self.objective.name == "electric" and self.model.weight_sharing == "all":
+            raise ConfigError(
+                "--model.weight-sharing all does not apply to electric: its noise comes from two "
+                "towers; allowed: embeddings, gdes, none"
+            )
         if self.optimizer.generator_learning_rate is not None and (
             "generator_weight" not in OBJECTIVES[self.objective.name]
             or self.objective.generator != "masked_lm"

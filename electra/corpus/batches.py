@@ -14,8 +14,9 @@ from electra.corpus.order import shuffled_ids
 class CorpusSource:
     """The endless, shuffled stream of examples that pretraining reads."""
 
-    def __init__(self, examples: Examples, *, seed: int) -> None:
-        self._examples, self._seed = examples, seed
+    def __init__(self, examples: Examples, *, seed: int, with_ids: bool = False) -> None:
+        """`with_ids`: batches say which examples they hold, as `as_batch` has it."""
+        self._examples, self._seed, self._with_ids = examples, seed, with_ids
 
     def batch(self, position: int, size: int) -> dict[str, Tensor]:
         """Examples `position` to `position + size`, tensors (B, L) under the names of
@@ -23,9 +24,19 @@ class CorpusSource:
         """
         positions = np.arange(position, position + size, dtype=np.uint64)
         ids = shuffled_ids(positions, num_examples=len(self._examples), seed=self._seed)
-        return as_batch(self._examples, ids)
+        return as_batch(self._examples, ids, positions if self._with_ids else None)
 
 
-def as_batch(examples: Examples, ids: NDArray[np.uint64]) -> dict[str, Tensor]:
-    """The rows `ids` as tensors."""
-    return {name: torch.from_numpy(array) for name, array in examples.rows(ids).items()}
+def as_batch(
+    examples: Examples, ids: NDArray[np.uint64], positions: NDArray[np.uint64] | None = None
+) -> dict[str, Tensor]:
+    """The rows `ids` as tensors.
+
+    Given the positions of the rows in their stream, the batch also holds `positions` (B,) and
+    `example_ids` (B,), the numbers of the rows in the split, both int64.
+    """
+    batch = {name: torch.from_numpy(array) for name, array in examples.rows(ids).items()}
+    if positions is not None:
+        batch["positions"] = torch.from_numpy(positions.astype(np.int64))
+        batch["example_ids"] = torch.from_numpy(ids.astype(np.int64))
+    return batch

@@ -32,6 +32,8 @@ class _Segments:
     """(examples + 1,) the line each begins with, and the end."""
     in_first: NDArray[np.uint8]
     """A bit a line: whether it is in the first segment."""
+    num_used: int
+    """Tokens that segments have room for."""
 
 
 class Examples:
@@ -70,6 +72,8 @@ class Examples:
         self._split, self._special = split, special
         self.max_length, self._kind = max_length, kind
         self._word_starts = word_starts
+        self.unused_share = 0.0
+        """Share of the tokens that no row of `two_segments` has room for."""
         self._text = max_length - 2
         self._windows: list[NDArray[np.int64]] = []  # per shard: rows before each document
         self._segments: list[_Segments] = []
@@ -81,6 +85,8 @@ class Examples:
         else:
             self._segments = [self._find_segments(s, seed) for s in range(len(split.shards))]
             rows = [len(s.lines) - 1 for s in self._segments]
+            num_text = split.num_tokens - sum(info.documents for info in split.shards)
+            self.unused_share = 1 - sum(s.num_used for s in self._segments) / max(1, num_text)
         self._first = np.concatenate([[0], np.cumsum(rows)]).astype(np.int64)
         if not len(self):
             raise DataError(
@@ -187,5 +193,9 @@ class Examples:
             max_length=self.max_length,
             draws=random.Random(f"{seed}/{shard}"),
         )
-        lines = np.concatenate([[0], np.cumsum(counts)]).astype(np.uint32)
-        return _Segments(lines, np.packbits(np.frombuffer(in_first, dtype=np.uint8)))
+        lines = np.concatenate([[0], np.cumsum(counts)])
+        dealt = np.frombuffer(in_first, dtype=np.uint8)
+        first = np.add.reduceat(lengths * dealt, lines[:-1])
+        second = np.add.reduceat(lengths, lines[:-1]) - first
+        num_used = int(np.sum(trimmed(first, second, self.max_length)))
+        return _Segments(lines.astype(np.uint32), np.packbits(dealt), num_used)

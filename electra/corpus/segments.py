@@ -10,8 +10,12 @@ is aimed at a shorter length. What a segment holds beyond its room is lost.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
+Count = TypeVar("Count", int, NDArray[np.int64])
 SINGLE_SEGMENT = 0.1
 SHORTER = 0.05
 SHORTEST = 5
@@ -79,7 +83,7 @@ def deal(lengths: Sequence[int], target: int, draws: Draws) -> bytearray:
     return in_first
 
 
-def trimmed(first: int, second: int, max_length: int) -> tuple[int, int]:
-    """Tokens of both segments that fit, [CLS] and each [SEP] counted."""
-    first = min(first, max_length - 2)
-    return first, max(0, min(second, max_length - 3 - first))
+def trimmed(first: Count, second: Count, max_length: int) -> tuple[Count, Count]:
+    """Tokens of both segments that fit, [CLS] and each [SEP] counted; numbers or arrays of them."""
+    first = np.minimum(first, max_length - 2)
+    return first, np.minimum(second, np.maximum(max_length - 3 - first, 0))

@@ -29,13 +29,20 @@ def encoder_config(config: ModelConfig, *, vocab_size: int, special: SpecialIds)
         num_hidden_layers=config.num_hidden_layers,
         num_attention_heads=config.num_attention_heads,
         intermediate_size=config.intermediate_size,
-        hidden_dropout_prob=config.hidden_dropout_prob,
-        attention_probs_dropout_prob=config.attention_probs_dropout_prob,
         max_position_embeddings=config.max_position_embeddings,
-        pad_token_id=special.pad,
-        bos_token_id=special.cls,
-        eos_token_id=special.sep,
+        **recipe_fields(config, special),
     )
+
+
+def recipe_fields(config: ModelConfig, special: SpecialIds) -> dict[str, Any]:
+    """What a configuration has from the recipe and the corpus whatever the network's shape."""
+    return {
+        "hidden_dropout_prob": config.hidden_dropout_prob,
+        "attention_probs_dropout_prob": config.attention_probs_dropout_prob,
+        "pad_token_id": special.pad,
+        "bos_token_id": special.cls,
+        "eos_token_id": special.sep,
+    }
 
 
 def generator_config(config: ModelConfig, encoder: ElectraConfig) -> ElectraConfig:
@@ -92,3 +99,8 @@ def replaced_logits(discriminator: Any, hidden: Tensor) -> Tensor:
 def save_discriminator(discriminator: Any, folder: Path) -> None:
     """Write the folder that `AutoModelForPreTraining` opens."""
     discriminator.save_pretrained(folder)
+
+
+def read_rtd_head(opened: Any, head: dict[str, Tensor]) -> dict[str, Tensor] | None:
+    """The head of a released discriminator, as it is."""
+    return head

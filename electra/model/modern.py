@@ -24,6 +24,8 @@ from electra.corpus.tokenizer import SpecialIds
 FULL_ATTENTION_UP_TO = 512
 """Sliding windows of 128 pay at lengths beyond (ModernBERT, section 2.1.2)."""
 ROPE_THETA = 10_000.0
+RTD_LABELS = {0: "original", 1: "replaced"}
+"""Of a discriminator's folder."""
 uses_token_types = False
 
 
@@ -45,16 +47,23 @@ def encoder_config(
             "full_attention": dict(rope) if short else {**rope, "rope_theta": 160_000.0},
             "sliding_attention": dict(rope),
         },
-        embedding_dropout=config.hidden_dropout_prob,
-        mlp_dropout=config.hidden_dropout_prob,
-        attention_dropout=config.attention_probs_dropout_prob,
-        pad_token_id=special.pad,
-        bos_token_id=special.cls,
-        eos_token_id=special.sep,
-        cls_token_id=special.cls,
-        sep_token_id=special.sep,
         classifier_pooling="mean",
+        **recipe_fields(config, special),
     )
+
+
+def recipe_fields(config: ModelConfig, special: SpecialIds) -> dict[str, Any]:
+    """What a configuration has from the recipe and the corpus whatever the network's shape."""
+    return {
+        "embedding_dropout": config.hidden_dropout_prob,
+        "mlp_dropout": config.hidden_dropout_prob,
+        "attention_dropout": config.attention_probs_dropout_prob,
+        "pad_token_id": special.pad,
+        "bos_token_id": special.cls,
+        "eos_token_id": special.sep,
+        "cls_token_id": special.cls,
+        "sep_token_id": special.sep,
+    }
 
 
 def _table(config: Any) -> dict[str, Any]:
@@ -151,10 +160,9 @@ def save_discriminator(discriminator: Any, folder: Path) -> None:
     The row of `original` is zero, so that the softmax over both equals the sigmoid of the trained
     logit.
     """
-    labels = {0: "original", 1: "replaced"}
     table = _table(discriminator.config) | {
-        "id2label": labels,
-        "label2id": {label: i for i, label in labels.items()},
+        "id2label": RTD_LABELS,
+        "label2id": {label: i for i, label in RTD_LABELS.items()},
     }
     two_labels = ModernBertForTokenClassification(ModernBertConfig(**table))
     state = discriminator.state_dict()
@@ -163,3 +171,14 @@ def save_discriminator(discriminator: Any, folder: Path) -> None:
         state[name] = torch.cat([torch.zeros_like(row), row])
     two_labels.load_state_dict(state)
     two_labels.to(next(discriminator.parameters()).dtype).save_pretrained(folder)
+
+
+def read_rtd_head(opened: Any, head: dict[str, Tensor]) -> dict[str, Tensor] | None:
+    """The head that `save_discriminator` wrote, one row again; None: the labels are others.
+
+    The row is `replaced` less `original`: the logit whose sigmoid is the softmax over both.
+    """
+    if opened.config.id2label != RTD_LABELS:
+        return None
+    rows = {name: head[name] for name in ("classifier.weight", "classifier.bias")}  # (2, ...)
+    return head | {name: row[1:] - row[:1] for name, row in rows.items()}

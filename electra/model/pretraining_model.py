@@ -23,8 +23,12 @@ from electra.config import ModelConfig
 from electra.corpus.tokenizer import SpecialIds
 from electra.model import classic, modern
 from electra.model.sharing import TABLES, disentangle, disentangled, summed_tables
+from electra.model.two_tower import TwoTower
 
 FAMILIES: dict[str, ModuleType] = {"classic": classic, "modern": modern}
+ENERGY = {"electra_logit": "energy"}
+"""Field of a saved discriminator's `config.json` whose logit is no log-odds of being replaced but
+the energy of Electric: -log p(token | the others), p unnormalised."""
 
 
 class PretrainingModel(nn.Module):
@@ -39,6 +43,7 @@ class PretrainingModel(nn.Module):
         with_discriminator: bool = True,
         with_generator: bool = True,
         with_masked_lm: bool = False,
+        with_two_tower: bool = False,
     ) -> None:
         """Build with fresh weights from torch's global generator.
 
@@ -49,6 +54,7 @@ class PretrainingModel(nn.Module):
             with_discriminator: a head on the encoder that tells replaced tokens.
             with_generator: a masked LM beside the encoder.
             with_masked_lm: a masked-LM head on the encoder itself.
+            with_two_tower: a cloze model of two towers, each of the generator's size.
         """
         super().__init__()
         assert with_discriminator or with_masked_lm, "an encoder without a head learns nothing"
@@ -58,6 +64,7 @@ class PretrainingModel(nn.Module):
         self.discriminator: Any = None
         self.generator: Any = None
         self.masked_lm: Any = None
+        self.two_tower: Any = None
         self.sharing = config.weight_sharing
         if with_discriminator:
             self.discriminator = self.family.build_discriminator(encoder_config, config)
@@ -67,8 +74,12 @@ class PretrainingModel(nn.Module):
         if with_masked_lm:
             self.masked_lm = self.family.build_masked_lm(encoder_config, config)
             setattr(self.masked_lm, self.masked_lm.base_model_prefix, self.encoder)
-        if with_generator and self.sharing == "gdes":
-            disentangle(self.encoder, self.generator.base_model.embeddings, TABLES[config.family])
+        if with_two_tower:
+            smaller = self.family.generator_config(config, encoder_config)
+            self.two_tower = TwoTower.build(config, smaller)
+        if (with_generator or with_two_tower) and self.sharing == "gdes":
+            proposing = self.generator.base_model if with_generator else self.two_tower
+            disentangle(self.encoder, proposing.embeddings, TABLES[config.family])
         self.tie()
 
     @property
@@ -86,6 +97,8 @@ class PretrainingModel(nn.Module):
                 self.generator.base_model.embeddings = self.encoder.embeddings
             own = self.generator.get_input_embeddings().weight
             self.generator.get_output_embeddings().weight = own
+        if self.two_tower is not None and self.sharing == "embeddings":
+            self.two_tower.share_embeddings(self.encoder.embeddings)
         if self.masked_lm is not None:
             # a disentangled table is no tensor: its base stands in, the sum is used (`_logits`)
             table = self.encoder.get_input_embeddings()
@@ -93,11 +106,12 @@ class PretrainingModel(nn.Module):
 
     def generator_names(self) -> list[str]:
         """Names of the parameters that only the generator's loss moves."""
-        if self.generator is None:
+        generator = self.generator if self.generator is not None else self.two_tower
+        if generator is None:
             return []
         bases = {id(table.base) for _, table in disentangled(self.encoder)}
         shared = {id(p) for p in self.encoder.parameters()} - bases
-        own = {id(p) for p in self.generator.parameters()} - shared
+        own = {id(p) for p in generator.parameters()} - shared
         return [name for name, p in self.named_parameters() if id(p) in own]
 
     def use_attention(self, name: str) -> None:
@@ -105,6 +119,8 @@ class PretrainingModel(nn.Module):
         for network in (self.discriminator, self.generator, self.masked_lm):
             if network is not None:
                 network.set_attn_implementation(name)
+        if self.two_tower is not None:
+            self.two_tower.use_attention(name)
 
     def encoder_hidden(self, input_ids: Tensor, context: Mapping[str, Tensor]) -> Tensor:
         """The encoder's output, (B, L) -> (B, L, H).
@@ -155,11 +171,18 @@ class PretrainingModel(nn.Module):
                 assert source[name].shape == tensor.shape, f"{name} differs in shape"
                 tensor.copy_(source[name])
 
-    def save_parts(self, folder: Path, *, with_masked_lm: bool = True) -> dict[str, Path]:
+    def save_parts(
+        self,
+        folder: Path,
+        *,
+        with_masked_lm: bool = True,
+        discriminator_fields: Mapping[str, Any] | None = None,
+    ) -> dict[str, Path]:
         """Write `encoder/`, `generator/`, `discriminator/`, `masked_lm/`, as far as they exist.
 
-        `with_masked_lm` false leaves out a head on the encoder that fell behind (a warm start's).
-        Each is what the Auto class of its kind opens. Returns their folders.
+        `with_masked_lm` false leaves out a head on the encoder that fell behind (a warm start's);
+        `discriminator_fields` go into the discriminator's `config.json`. Each is what the Auto
+        class of its kind opens. Returns their folders.
         """
         logging: Any = transformers_logging
         logging.disable_progress_bar()
@@ -173,6 +196,7 @@ class PretrainingModel(nn.Module):
             config.id2label, config.label2id = labels
             if self.discriminator is not None:
                 parts["discriminator"] = folder / "discriminator"
+                self.discriminator.config.update(dict(discriminator_fields or {}))
                 self.family.save_discriminator(self.discriminator, parts["discriminator"])
             if self.masked_lm is not None and with_masked_lm:
                 parts["masked_lm"] = folder / "masked_lm"
@@ -190,6 +214,7 @@ class PretrainingModel(nn.Module):
             "discriminator": self.discriminator,
             "generator": self.generator,
             "masked_lm": self.masked_lm,
+            "two_tower": self.two_tower,
         }
         return {
             name: sum(p.numel() for p in part.parameters())

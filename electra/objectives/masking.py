@@ -12,6 +12,12 @@ from torch import Tensor
 
 from electra.config import ObjectiveConfig
 from electra.corpus.tokenizer import SpecialIds
+from electra.objectives.choice import (
+    choose_spans,
+    choose_tokens,
+    choose_with_repeats,
+    choose_words,
+)
 from electra.training.loop import Batch
 
 
@@ -22,7 +28,7 @@ class Masked:
     masked_input_ids: Tensor
     """(B, L) what the generator reads."""
     masked_positions: Tensor
-    """(B, P) int64, ascending within the used slots' order of choice, distinct."""
+    """(B, P) int64; distinct in the used slots unless repeats were asked for."""
     masked_weights: Tensor
     """(B, P) float, 1 for a used slot."""
     original_ids: Tensor
@@ -51,12 +57,17 @@ def choose_and_mask(
     mask_prob: float,
     mask_token_prob: float,
     generator: torch.Generator,
+    masking: str = "token",
+    duplicate_positions: bool = False,
+    starts_word: Tensor | None = None,
 ) -> Masked:
     """Choose round(p n) of the n real tokens of each row, at least 1, at most P, without repeats.
 
     [CLS] and [SEP] count in n though they are never chosen (paper's code, pretrain_helpers.mask).
-    There the draws are with replacement; here a position is drawn once. Of the chosen positions a
-    share `mask_token_prob` becomes [MASK], the rest is shown as it is; none is random.
+    There the draws are with replacement; here a position is drawn once unless
+    `duplicate_positions`. Of the chosen positions a share `mask_token_prob` becomes [MASK], the
+    rest is shown as it is; none is random. That is decided for each token apart, of words too (as
+    BERT's whole-word masking does), and once for all of a span (as SpanBERT does).
 
     Args:
         input_ids: (B, L).
@@ -65,6 +76,13 @@ def choose_and_mask(
         mask_prob: p, share of the tokens chosen.
         mask_token_prob: share of the chosen shown as [MASK].
         generator: the only source of randomness.
+        masking: `token`, `whole_word` or `span`: what is chosen together (`choice.py`). The latter
+            two choose fewer than round(p n) where no word is short enough for the rest of it, and
+            more where even the shortest word is longer.
+        duplicate_positions: draw tokens with replacement, as the reference code does; the slots
+            keep the repeats, so that their losses count as often. A position is shown as [MASK] if
+            one of its draws says so.
+        starts_word: (B, L) bool, whether a token begins a word; not needed for tokens.
     """
     rows, length = input_ids.shape
     slots = max_masked(length, mask_prob)
@@ -74,16 +92,18 @@ def choose_and_mask(
     else:
         candidates &= attention_mask.bool()
         num_tokens = attention_mask.sum(1)  # (B,)
-    wanted = (num_tokens * mask_prob).round().clamp(1, slots)
-    wanted = torch.minimum(wanted, candidates.sum(1))
-    noise = torch.rand(rows, length, generator=generator, device=input_ids.device)
-    # candidates first, in random order
-    positions = (noise - candidates.float()).topk(slots, largest=False).indices  # (B, P)
-    slot = torch.arange(slots, device=input_ids.device)
-    used = slot < wanted.unsqueeze(1)  # (B, P)
-    positions = torch.where(used, positions, 0)
+    wanted = (num_tokens * mask_prob).round().clamp(1, slots).long()
+    if masking == "token":
+        choose = choose_with_repeats if duplicate_positions else choose_tokens
+        choice = choose(candidates, wanted, slots, generator)
+    else:
+        assert starts_word is not None, "words are chosen by the batch's starts_word"
+        choose_together = {"whole_word": choose_words, "span": choose_spans}[masking]
+        choice = choose_together(candidates, wanted, slots, generator, starts_word=starts_word)
     shown = torch.rand(rows, slots, generator=generator, device=input_ids.device) < mask_token_prob
-    return apply_masks(input_ids, positions, used, shown, special)
+    if choice.together is not None:
+        shown = shown.gather(1, choice.together)
+    return apply_masks(input_ids, choice.positions, choice.used, shown, special)
 
 
 def apply_masks(
@@ -91,12 +111,10 @@ def apply_masks(
 ) -> Masked:
     """The batch with `[MASK]` at the used positions that are to be `shown` so; all (B, P)."""
     original_ids = input_ids.gather(1, positions)  # (B, P)
-    hide = torch.zeros_like(input_ids, dtype=torch.bool)
-    # unused slots point at position 0, which is [CLS] and never chosen: they must not write False
-    # over a used one, and cannot, since no used slot is at 0
-    hide.scatter_(1, positions, used & shown)
+    # counted, since a position may come more than once; unused slots count nothing for position 0
+    hide = torch.zeros_like(input_ids).scatter_add(1, positions, (used & shown).to(input_ids.dtype))
     return Masked(
-        masked_input_ids=input_ids.masked_fill(hide, special.mask),
+        masked_input_ids=input_ids.masked_fill(hide > 0, special.mask),
         masked_positions=positions,
         masked_weights=used.float(),
         original_ids=original_ids,
@@ -114,5 +132,8 @@ def with_masks(
         mask_prob=config.mask_prob,
         mask_token_prob=config.mask_token_prob,
         generator=generator,
+        masking=config.masking,
+        duplicate_positions=config.duplicate_positions,
+        starts_word=batch.get("starts_word"),
     )
     return {**batch, **vars(masked)}

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
+from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from electra.config import ObjectiveConfig, PretrainConfig
@@ -29,6 +31,20 @@ class Networks:
     """A masked LM that proposes replacements."""
     masked_lm: bool = False
     """A masked-LM head on the encoder."""
+    two_tower: bool = False
+    """A cloze model of two towers (`model/two_tower.py`) in place of the generator."""
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What an objective may ask of the run it is trained in."""
+
+    config: PretrainConfig
+    tokenizer: Tokenizer
+    """The corpus's."""
+    corpus_fingerprint: str
+    tell: Callable[[str], None]
+    """Says a line to whoever watches."""
 
 
 @dataclass
@@ -45,6 +61,9 @@ class ProbeOutput:
 
 class PretrainingObjective(nn.Module, ABC):
     """The interface of `training.loop.Objective`, and what pretraining needs besides."""
+
+    wants_ids = False
+    """Whether batches are to have `positions` and `example_ids` (`corpus.batches.as_batch`)."""
 
     def __init__(
         self,
@@ -78,6 +97,17 @@ class PretrainingObjective(nn.Module, ABC):
     def keeps_masked_lm(self) -> bool:
         """Whether the masked-LM head on the encoder is worth keeping after the run."""
         return self.networks(self.config).masked_lm
+
+    @property
+    def discriminator_fields(self) -> Mapping[str, str]:
+        """What to add to the saved discriminator's `config.json`."""
+        return {}
+
+    def begin_run(self, run: RunFacts) -> None:
+        """Called once before training begins or goes on; nothing happens here."""
+
+    def save_extra(self, folder: Path) -> None:
+        """Write what no Auto class opens into `folder`, which is there; nothing here."""
 
     def begin_step(self, progress: float) -> None:
         """Called before each step with the used share of the budget; nothing changes here."""
@@ -113,6 +143,7 @@ def build_objective(
         with_discriminator=needed.discriminator,
         with_generator=needed.generator,
         with_masked_lm=needed.masked_lm,
+        with_two_tower=needed.two_tower,
     )
     return kind(model, config.objective, token_counts=token_counts)
 

@@ -52,9 +52,13 @@ def corrupt(
 ) -> tuple[Tensor, Tensor]:
     """Put the samples into the original text; say where it changed.
 
+    Where a position comes more than once (`objective.duplicate_positions`) the floor of the mean
+    of its samples is written, some arbitrary token: so does the reference code
+    (pretrain_helpers.scatter_update).
+
     Args:
         input_ids: (B, L), unmasked.
-        positions: (B, P) distinct where used.
+        positions: (B, P).
         weights: (B, P), 0 for unused slots.
         sampled_ids: (B, P).
 
@@ -62,7 +66,9 @@ def corrupt(
         corrupted_input_ids (B, L), and is_replaced (B, L) bool: false too where the sample equals
         the original (paper, section 2).
     """
-    used = weights > 0
-    kept = torch.where(used, sampled_ids, input_ids.gather(1, positions))
-    corrupted = input_ids.scatter(1, positions, kept)
+    used = (weights > 0).to(sampled_ids.dtype)
+    nothing = torch.zeros_like(input_ids)
+    draws = nothing.scatter_add(1, positions, used)  # (B, L)
+    totals = nothing.scatter_add(1, positions, sampled_ids * used)
+    corrupted = torch.where(draws > 0, totals // draws.clamp(min=1), input_ids)
     return corrupted, corrupted != input_ids

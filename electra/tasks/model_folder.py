@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +15,8 @@ import torch
 
 from electra.corpus.tokenizer import save_vocabulary
 from electra.errors import ConfigError, ElectraError
+from electra.model.hub import hub_is_reachable as hub_is_reachable
+from electra.model.hub import quiet_transformers as quiet_transformers
 from electra.tasks.task import Task, save_task
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 _POSITIONS_AFTER_PADDING = {"roberta", "xlm-roberta", "camembert", "roberta-prelayernorm", "mpnet"}
 """Their first position has the number pad_token_id + 1."""
-_HUB_SECONDS = 10.0
 
 
 def find_encoder(given: str) -> str:
@@ -144,39 +143,6 @@ def save_model_folder(
     tokenizer.save_pretrained(folder)
     save_vocabulary(backend, folder)
     save_task(task, folder)
-
-
-@contextlib.contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """No bars and no reports of fresh heads; what matters in them is checked here."""
-    from transformers.utils import logging as module
-
-    logging: Any = module  # its switches are not typed
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
-
-
-def hub_is_reachable() -> bool:
-    """One request: the Hub's clients try for half a minute before they give up."""
-    from huggingface_hub import constants
-
-    if constants.HF_HUB_OFFLINE:
-        return False
-    request = urllib.request.Request(constants.ENDPOINT, method="HEAD")
-    try:
-        with urllib.request.urlopen(request, timeout=_HUB_SECONDS):
-            return True
-    except urllib.error.HTTPError:  # an answer, if not a welcome
-        return True
-    except (OSError, ValueError):
-        return False
 
 
 def _where(encoder: str) -> dict[str, Any]:
