@@ -41,3 +41,23 @@ def test_corruption(seed: int) -> None:
         assert corrupted[row].tolist() == expected
         truth = [a != b for a, b in zip(expected, ids[row].tolist(), strict=True)]
         assert is_replaced[row].tolist() == truth
+
+
+def test_a_position_drawn_twice_gets_the_floor_of_the_mean() -> None:
+    ids = torch.tensor([[2, 10, 11, 12, 13, 3], [2, 20, 21, 22, 23, 3]])
+    positions = torch.tensor([[1, 3, 1, 1], [2, 2, 4, 0]])
+    weights = torch.tensor([[1.0, 1.0, 1.0, 1.0], [1.0, 1.0, 1.0, 0.0]])
+    sampled = torch.tensor([[30, 40, 30, 32], [50, 61, 23, 99]])
+    corrupted, is_replaced = corrupt(ids, positions, weights, sampled)
+    # (30 + 30 + 32) // 3 = 30; (50 + 61) // 2 = 55; the last slot is not used
+    assert corrupted.tolist() == [[2, 30, 11, 40, 13, 3], [2, 20, 55, 22, 23, 3]]
+    assert is_replaced.tolist() == [
+        [False, True, False, True, False, False],
+        [False, False, True, False, False, False],
+    ]
+    # two wrong samples whose mean is the original leave it as it was
+    corrupted, is_replaced = corrupt(
+        ids[:1], torch.tensor([[2, 2]]), torch.ones(1, 2), torch.tensor([[9, 14]])
+    )
+    assert corrupted[0, 2] == 11
+    assert not is_replaced.any()
