@@ -12,7 +12,10 @@ from rich.table import Table
 
 from electra.training.device import machine, pick_device, pick_dtype
 
-EXTRAS = {"matplotlib": ("plot", "curves in reports")}
+EXTRAS = {
+    "matplotlib": ("plot", "curves in reports"),
+    "rjieba": ("zh", "words of Chinese text (electra prepare --segmenter jieba)"),
+}
 """Optional package -> its extra, and what it is for."""
 
 

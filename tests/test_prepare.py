@@ -34,8 +34,29 @@ def test_manifest_counts_what_is_on_disk(tmp_path: Path) -> None:
     for name in ("train", "validation"):
         split = corpus.split(name)
         assert split.num_tokens == manifest["splits"][name]["tokens"] > 0
+        assert sum(s.lines for s in split.shards) == manifest["splits"][name]["lines"]
+        assert split.lines(0, 0, split.shards[0].lines).tolist() == split.offsets[0][:-1].tolist()
         documents += sum(len(o) - 1 for o in split.offsets)
     assert documents == 60
+
+
+def test_lines_of_text_and_of_rows(tmp_path: Path) -> None:
+    text_file(tmp_path, "a first line of text\n  \na second document\nof two lines\n\nthird one")
+    rows = [{"text": "in jsonl a text may\n\nhave lines, too\n"}, {"text": "or be just one line"}]
+    text_file(tmp_path, "\n".join(map(json.dumps, rows)), "b.jsonl")
+    settings = PrepareSettings(vocab_size=90, min_chars=5)
+    manifest = prepare([tmp_path], output=tmp_path / "c", settings=settings)
+    splits = manifest["splits"].values()
+    assert sum(s["documents"] for s in splits) == 5
+    assert sum(s["lines"] for s in splits) == 7
+
+
+def test_a_segmenter_that_is_not_there(tmp_path: Path) -> None:
+    source = text_file(tmp_path, make_text(20))
+    settings = PrepareSettings(vocab_size=90, segmenter="mecab")
+    with pytest.raises(ConfigError, match="--segmenter is mecab; allowed: none, jieba"):
+        prepare([source], output=tmp_path / "c", settings=settings)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 
 
 def test_the_same_text_gives_the_same_folder(tmp_path: Path) -> None:
@@ -145,4 +166,9 @@ def test_a_folder_that_is_no_corpus(tmp_path: Path) -> None:
         '{"format": "electra-corpus", "version": 99, "splits": {}}'
     )
     with pytest.raises(DataError, match="version 99; this electra reads"):
+        Corpus(tmp_path)
+    (tmp_path / "manifest.json").write_text(
+        '{"format": "electra-corpus", "version": 1, "splits": {}}'
+    )
+    with pytest.raises(DataError, match="version 2: prepare again with: electra prepare TEXT"):
         Corpus(tmp_path)

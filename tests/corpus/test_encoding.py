@@ -1,0 +1,215 @@
+"""Lines and words of documents, for the tokenizers people have."""
+
+import random
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+
+from electra.config import PrepareSettings
+from electra.corpus.encoding import DocumentEncoder
+from electra.corpus.examples import Examples
+from electra.corpus.shards import Corpus, ShardWriter, Split
+from electra.corpus.tokenizer import SpecialIds, train_word_piece
+from electra.corpus.words import load_segmenter, word_starts
+from electra.errors import ConfigError
+from electra.prepare import prepare
+from tests.conftest import make_text
+
+TEXTS = [
+    "The river crosses\nthe city, slowly.\nAt night",
+    "one line alone",
+    "cafe\u0301 na\u00efve \u4f60\u597d\n\u00e9t\u00e9\n(brackets) don't",
+    "\u2028\n a\t b \nc",
+]
+
+
+def word_piece() -> Tokenizer:
+    return train_word_piece(
+        [make_text(40), *TEXTS], vocab_size=150, lowercase=True, strip_accents=False
+    )
+
+
+def byte_level() -> Tokenizer:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, initial_alphabet=alphabet, special_tokens=["<s>"], show_progress=False
+    )
+    tokenizer.train_from_iterator([make_text(40), *TEXTS], trainer)
+    return tokenizer
+
+
+def sentence_piece() -> Tokenizer:
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.NFKC(), normalizers.Replace("\n", " ")]
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    trainer = trainers.BpeTrainer(
+        vocab_size=200, special_tokens=["<s>", "<unk>"], show_progress=False
+    )
+    tokenizer.train_from_iterator([make_text(40), *TEXTS], trainer)
+    return tokenizer
+
+
+TOKENIZERS: list[Callable[[], Tokenizer]] = [word_piece, byte_level, sentence_piece]
+
+
+@pytest.mark.parametrize("make", TOKENIZERS)
+def test_tokens_are_those_of_the_whole_document(make: Callable[[], Tokenizer]) -> None:
+    tokenizer = make()
+    texts = [*TEXTS, *(make_text(3, seed).replace(". ", ".\n") for seed in range(20))]
+    for text, document in zip(texts, DocumentEncoder(tokenizer).encode(texts), strict=True):
+        assert document.ids == tokenizer.encode(text, add_special_tokens=False).ids
+        assert len(document.line_lengths) == text.count("\n") + 1
+        assert sum(document.line_lengths) == len(document.ids)
+        assert document.starts_word is None
+
+
+@pytest.mark.parametrize("make", TOKENIZERS)
+def test_lines_begin_where_they_begin(make: Callable[[], Tokenizer]) -> None:
+    tokenizer = make()
+    lines = [
+        "the cat sees the song today.",
+        "the dog",
+        "likes",
+        "the lamp, at night.",
+    ]
+    (document,) = DocumentEncoder(tokenizer).encode(["\n".join(lines)])
+    tokens = [tokenizer.id_to_token(i) for i in document.ids]
+    ends = np.cumsum(document.line_lengths)
+    for line, end, length in zip(lines, ends, document.line_lengths, strict=True):
+        inside = "".join(tokens[end - length : end])
+        for mark in ("##", "\u0120", "\u010a", "\u2581"):  # of continuations, spaces, line ends
+            inside = inside.replace(mark, "")
+        assert inside == line.replace(" ", "")
+
+
+def test_a_line_without_tokens_is_no_line(tmp_path: Path) -> None:
+    writer = ShardWriter(tmp_path, "train", vocab_size=100, sep_id=3)
+    writer.add([5, 6, 7, 8], [2, 0, 2, 0])
+    writer.add([9])
+    writer.flush()
+    split = Split(tmp_path, "train", writer.dtype, writer.shards)
+    assert writer.shards[0].lines == 3
+    assert split.lines(0, 0, 3).tolist() == [0, 2, 5]
+    assert split.lines(0, 1, 2).tolist() == [2, 5]
+
+
+def test_word_starts_by_the_tokenizers_marks() -> None:
+    def starts(tokenizer: Tokenizer, text: str) -> list[str]:
+        """The tokens of a text, glued where no word begins."""
+        table = word_starts(tokenizer)
+        words: list[str] = []
+        for i in tokenizer.encode(text, add_special_tokens=False).ids:
+            if table[i] or not words:
+                words.append("")
+            words[-1] += tokenizer.id_to_token(i).removeprefix("##")
+        return words
+
+    text = "the gardener sees, slowly"
+    assert starts(word_piece(), text) == ["the", "gardener", "sees", ",", "slowly"]
+    # there a word keeps the punctuation behind it
+    assert starts(byte_level(), text) == ["the", "\u0120gardener", "\u0120sees,", "\u0120slowly"]
+    assert starts(sentence_piece(), text) == [
+        "\u2581the",
+        "\u2581gardener",
+        "\u2581sees,",
+        "\u2581slowly",
+    ]
+    assert starts(word_piece(), "\u4f60\u597d") == ["\u4f60", "\u597d"]
+    assert word_starts(byte_level())[0]  # <s>
+
+
+def test_word_marks_come_back_from_any_place(tmp_path: Path) -> None:
+    chooser = random.Random(0)
+    writer = ShardWriter(tmp_path, "train", vocab_size=100, sep_id=3)
+    marks: list[bool] = []
+    for length in (3, 8, 21, 1, 40):
+        flags = [chooser.random() < 0.5 for _ in range(length)]
+        writer.add([9] * length, None, np.array(flags))
+        marks += [*flags, True]  # the document's [SEP]
+    writer.flush()
+    split = Split(tmp_path, "train", writer.dtype, writer.shards, words_marked=True)
+    for start in range(len(marks)):
+        for count in range(len(marks) - start + 1):
+            assert split.starts_word(0, start, count).tolist() == marks[start : start + count]
+
+
+def test_a_segmenter_has_to_be_known_and_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_segmenter("none") is None
+    with pytest.raises(ConfigError, match="--segmenter is jeiba; allowed: none, jieba"):
+        load_segmenter("jeiba")
+    monkeypatch.setitem(sys.modules, "rjieba", None)
+    with pytest.raises(ConfigError, match=r'pip install "electra\[zh\]"'):
+        load_segmenter("jieba")
+
+
+def test_a_segmenter_wants_word_pieces() -> None:
+    with pytest.raises(ConfigError, match="--segmenter needs a WordPiece tokenizer"):
+        DocumentEncoder(byte_level(), str.split)
+
+
+def test_words_of_a_segmenter() -> None:
+    def pairs(text: str) -> list[str]:  # a segmenter of two characters a word
+        return [text[i : i + 2] for i in range(0, len(text), 2)]
+
+    tokenizer = train_word_piece(
+        ["\u4e00\u4e8c\u4e09\u56db abcd"], vocab_size=64, lowercase=True, strip_accents=False
+    )
+    encoder = DocumentEncoder(tokenizer, pairs)
+    (document,) = encoder.encode(["\u4e00\u4e8c\u4e09\n\u56db abcd"])
+    tokens = [tokenizer.id_to_token(i) for i in document.ids]
+    assert tokens[:4] == ["\u4e00", "\u4e8c", "\u4e09", "\u56db"]
+    assert document.starts_word is not None
+    # 一二 | 三\n | 四_ | ab | cd, and a continuing piece begins nothing
+    assert document.starts_word.tolist() == [True, False, True, True, True] + [False] * (
+        len(tokens) - 5
+    )
+    assert document.line_lengths == [3, len(tokens) - 3]
+
+
+def test_jieba_marks_the_words_of_a_corpus(tmp_path: Path) -> None:
+    pytest.importorskip("rjieba", reason='no rjieba; pip install "electra[zh]"')
+    segment = load_segmenter("jieba")
+    assert segment is not None
+    sentence = "我们在北京大学学习语言学"
+    mixed = f"{sentence}，iPhone手机 don't\u3000Ünïcödé — привет\n１２３ 3.5%\r\t\U0001f600"
+    assert "".join(segment(mixed)) == mixed
+    assert segment("我们在北京大学") == ["我们", "在", "北京大学"]
+
+    texts = [f"{sentence}。\n今天天气很好，第{i}天。" for i in range(40)]
+    (tmp_path / "a.txt").write_text("\n\n".join(texts), encoding="utf-8")
+    rows = {}
+    for segmenter in ("none", "jieba"):
+        settings = PrepareSettings(
+            vocab_size=90, language="zh", segmenter=segmenter, min_chars=5, validation_share=0.1
+        )
+        prepare([tmp_path / "a.txt"], output=tmp_path / segmenter, settings=settings)
+        corpus = Corpus(tmp_path / segmenter)
+        tokenizer = Tokenizer.from_file(str(corpus.folder / "tokenizer.json"))
+        for kind in ("packed", "documents", "two_segments"):
+            examples = Examples(
+                corpus.split("train"),
+                SpecialIds.of(tokenizer),
+                max_length=32,
+                kind=kind,
+                word_starts=word_starts(tokenizer),
+            )
+            rows[segmenter, kind] = examples.rows(np.arange(len(examples), dtype=np.uint64))
+    for kind in ("packed", "documents", "two_segments"):
+        assert (rows["none", kind]["input_ids"] == rows["jieba", kind]["input_ids"]).all()
+        assert rows["none", kind]["starts_word"].all()
+        first = rows["jieba", kind]
+        words: list[str] = []
+        for token, begins in zip(first["input_ids"][0], first["starts_word"][0], strict=True):
+            if begins:
+                words.append("")
+            words[-1] += tokenizer.id_to_token(int(token))
+        assert words[0] == "[CLS]"
+        assert words[1:7] == ["我们", "在", "北京大学", "学习", "语言学", "。"]
