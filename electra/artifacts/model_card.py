@@ -28,6 +28,11 @@ PARTS = {
         "token-classification",
     ),
 }
+ENERGY = (
+    "The discriminator of Electric: its logit is an energy, minus the logarithm of a token's "
+    "probability in its context, not normalised. It is not a probability of being replaced, "
+    "whatever the labels say; `electra score` reads it."
+)
 
 
 def write_pretraining_card(
@@ -50,6 +55,8 @@ def write_pretraining_card(
     what, auto_class, pipeline = PARTS[part]
     if part == "discriminator" and family == "modern":
         auto_class = "AutoModelForTokenClassification"
+    if part == "discriminator" and report["objective"] == "electric":
+        what, pipeline = ENERGY, "other"
     settings = manifest["settings"]
     terms = settings.get("licence") or (
         "not stated when the corpus was prepared (`electra prepare --licence` states them); "

@@ -120,9 +120,9 @@ def embedding_flops(network: Network, length: int, vocab_size: int) -> float:
     return float(length * token)
 
 
-def masked_lm_head_flops(network: Network, vocab_size: int) -> float:
+def masked_lm_head_flops(network: Network, vocab_size: int, towers: int = 1) -> float:
     """The masked-LM head and its softmax, forward, at one position (output bias not counted)."""
-    e, h = network.embedding_size, network.hidden_size
+    e, h = network.embedding_size, network.hidden_size * towers
     bias = e if network.family == "classic" else 0
     transform = 2 * h * e + bias + ACTIVATION * e + NORM * e
     return transform + 2 * e * vocab_size + SOFTMAX * vocab_size + 2 * vocab_size
@@ -211,12 +211,12 @@ def passes_of(objective: ObjectiveConfig, share: float) -> Passes:
                 generator=generator,
                 generator_output=generator * share,
             )
-        case "electric":  # two towers, one softmax over what both say
+        case "electric":  # two towers, one softmax over what both say, at every token
             return Passes(
                 encoder=trained,
                 discriminator_head=trained,
                 generator=2 * trained,
-                generator_output=trained * share,
+                generator_output=trained,
             )
         case "fast_electra":
             proposed = 0.0 if o.replacements else forward_only
@@ -295,7 +295,9 @@ def train_flops(
         "generator_layers": passes.generator * layers_flops(generator, length),
         "generator_output": passes.generator_output
         * length
-        * masked_lm_head_flops(generator, vocab_size),
+        * masked_lm_head_flops(
+            generator, vocab_size, 2 if config.objective.name == "electric" else 1
+        ),
     }
     tokens = sequences * length
     steps: float | None = config.training.max_steps

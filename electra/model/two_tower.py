@@ -105,7 +105,7 @@ class TwoTower(nn.Module):
         return F.linear(transformed, self.left.get_input_embeddings().weight, self.bias)
 
     def log_probabilities(self, input_ids: Tensor, context: Mapping[str, Tensor]) -> Tensor:
-        """log q(x_t | the other tokens) of every token of the text, float32, (B, L) -> (B, L)."""
+        """The log of q(x_t | the other tokens) at every token, float32, (B, L) -> (B, L)."""
         logits = self.logits(self(input_ids, context)).float()  # (B, L, V)
         return logits.log_softmax(-1).gather(-1, input_ids.unsqueeze(-1)).squeeze(-1)
 
@@ -149,8 +149,9 @@ def _states(body: Any, input_ids: Tensor, context: Mapping[str, Tensor], mask: T
         lowest = torch.finfo(torch.float32).min
         ready = torch.zeros_like(mask, dtype=torch.float32).masked_fill(~mask, lowest)
     if body.config.model_type == "modernbert":
-        output: Tensor = body(input_ids, attention_mask={"full_attention": ready}).last_hidden_state
-        return output
-    types = context.get("token_type_ids")
-    output = body(input_ids, attention_mask=ready, token_type_ids=types).last_hidden_state
-    return output
+        output = body(input_ids, attention_mask={"full_attention": ready})
+    else:
+        types = context.get("token_type_ids")
+        output = body(input_ids, attention_mask=ready, token_type_ids=types)
+    states: Tensor = output.last_hidden_state
+    return states

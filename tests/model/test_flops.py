@@ -343,7 +343,9 @@ def test_stages_fixed_networks_and_towers() -> None:
     assert kept == pytest.approx(rest)
     electric = objective("electric").per_step
     towers = 2 * (rtd.parts["generator_embeddings"] + rtd.parts["generator_layers"])
-    assert electric == pytest.approx(rest + towers + rtd.parts["generator_output"])
+    everywhere = rtd.parts["generator_output"] * 64 / 9
+    wider = 2 * 8 * 64 * 2 * 128 * 128  # the head reads both towers
+    assert electric == pytest.approx(rest + towers + everywhere + wider)
 
 
 def test_budgets() -> None:
