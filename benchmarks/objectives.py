@@ -5,11 +5,12 @@
     python -m benchmarks.objectives --list
 
 Every row trains the same encoder on the same text with the same optimizer; only the objective
-differs. Budgets are minutes of undisturbed training on this machine, turned into steps:
-`--calibrate` times a step of every row in turns (the lower quartile over rounds) and writes it
-down, so that a run can be stopped, resumed and disturbed without changing what it computes. Scores
-are those of `benchmarks/protocol.py`; at every tenth of the run BLiMP (50 pairs a paradigm) makes a
-curve. One JSON a row and seed under `benchmarks/results/objectives/`.
+differs. A budget of minutes means minutes of two undisturbed cores. `--calibrate` turns it into
+steps: the processor time of a step of every row on one thread, in turns, and how much faster two
+threads are; it is written down, so that a run on one thread can be stopped, resumed and disturbed
+without changing what it computes. Scores are those of `benchmarks/protocol.py`; at every tenth of
+the run BLiMP (50 pairs a paradigm) makes a curve. One JSON a row and seed under
+`benchmarks/results/objectives/`.
 """
 
 from __future__ import annotations
@@ -100,7 +101,6 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--quick", action="store_true", help="60 steps, 10 pairs a paradigm")
-    parser.add_argument("--threads", type=int, help="of torch")
     parser.add_argument("--work", type=Path, default=Path("runs/objectives"))
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
@@ -109,8 +109,7 @@ def main() -> None:
         return
     if not protocol.available():
         sys.exit(f"skipped: data sets are missing in {protocol.DATA}; set ELECTRA_DATA")
-    if given.threads:
-        torch.set_num_threads(given.threads)
+    torch.set_num_threads(1)
     keep_memory()
     console = Console(stderr=True)
     corpus = _corpus(given.work, console)
@@ -144,50 +143,50 @@ def config_of(row: str, *, steps: int, seed: int, work: Path) -> PretrainConfig:
 
 
 def _calibrate(corpus: Corpus, wanted: list[str], rounds: int) -> None:
-    """Time a step of each row and of `electra` in turns; what was known of other rows stays.
-
-    A row timed later is written as its ratio to `electra` times what `electra` took then.
-    """
-    known = {row["row"]: row for row in _speeds()} if SPEED.is_file() else {}
+    """Time a step of each row in turns; what was known of other rows stays."""
+    known = {row["row"]: row for row in _speeds()["rows"]} if SPEED.is_file() else {}
     contestants = {row: _Contestant(row, corpus) for row in dict.fromkeys([REFERENCE, *wanted])}
     times: dict[str, list[float]] = {row: [] for row in contestants}
+    wall: dict[int, list[float]] = {1: [], 2: []}
     for number in range(rounds + 1):
         for row, contestant in contestants.items():
-            seconds = contestant.time_steps()
+            processor, elapsed = contestant.time_steps()
             if number:  # the first round warms up
-                times[row].append(1e3 * seconds)
-    quartile = {row: statistics.quantiles(found, n=4)[0] for row, found in times.items()}
-    alone = {REFERENCE: {"milliseconds": quartile[REFERENCE]}, **known}[REFERENCE]
+                times[row].append(1e3 * processor)
+                if row == REFERENCE:
+                    wall[1].append(1e3 * elapsed)
+        torch.set_num_threads(2)
+        wall[2].append(1e3 * contestants[REFERENCE].time_steps()[1])
+        torch.set_num_threads(1)
     for row, found in times.items():
-        if row != REFERENCE or row not in known:
-            known[row] = {
-                "row": row,
-                "milliseconds": alone["milliseconds"] * quartile[row] / quartile[REFERENCE],
-                "quartile_in_its_run": quartile[row],
-                "median_in_its_run": statistics.median(found),
-                "electra_in_its_run": quartile[REFERENCE],
-            }
+        known[row] = {
+            "row": row,
+            "milliseconds": statistics.median(found),
+            "fastest": min(found),
+            "slowest": max(found),
+        }
     rows = [known[row] for row in ROWS if row in known]
-    finish(rows, {"rounds": rounds, "threads": torch.get_num_threads()}, json_file=SPEED)
+    summary = {"rounds": rounds, "two_threads_faster": min(wall[1]) / min(wall[2])}
+    finish(rows, summary, json_file=SPEED)
 
 
-def _speeds() -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = json.loads(SPEED.read_text(encoding="utf-8"))["rows"]
-    return rows
+def _speeds() -> dict[str, Any]:
+    speeds: dict[str, Any] = json.loads(SPEED.read_text(encoding="utf-8"))
+    return speeds
 
 
 class _Contestant:
     """One row's objective, ready to be timed."""
 
-    def __init__(self, row: str, corpus: Corpus, steps: int = 20) -> None:
+    def __init__(self, row: str, corpus: Corpus, steps: int = 10) -> None:
         self.config = config_of(row, steps=10_000, seed=0, work=corpus.folder.parent)
         self.objective, self.source = _objective_and_source(self.config, corpus)
         self.optimizer = build_optimizer(self.objective, self.config.optimizer)
         self.state, self.steps = TrainState(), steps
 
-    def time_steps(self) -> float:
-        """Seconds a step."""
-        before = self.state.seconds
+    def time_steps(self) -> tuple[float, float]:
+        """Seconds a step, of the processor and of the clock."""
+        started, clock = time.process_time(), time.monotonic()
         goal = self.state.step + self.steps
 
         class Some(Budget):
@@ -210,7 +209,8 @@ class _Contestant:
             dtype=pick_dtype("auto", torch.device("cpu")),
             logger=_Silent(),
         )
-        return (self.state.seconds - before) / self.steps
+        spent = time.process_time() - started, time.monotonic() - clock
+        return spent[0] / self.steps, spent[1] / self.steps
 
 
 class _Silent:
@@ -239,11 +239,13 @@ def _objective_and_source(
 def _run(given: argparse.Namespace, corpus: Corpus, console: Console) -> None:
     row, seed = given.row, given.seed
     minutes = given.minutes or (15.0 if row in TABLE_5 else 5.0)
-    speeds = {found["row"]: found["milliseconds"] for found in _speeds()}
+    calibration = _speeds()
+    speeds = {found["row"]: found["milliseconds"] for found in calibration["rows"]}
+    seconds = 60 * minutes * calibration["summary"]["two_threads_faster"]
     if row not in speeds:
         sys.exit(f"no step of {row} was timed: add --calibrate to this command first")
     per_step = speeds[row]
-    steps = 60 if given.quick else int(minutes * 60_000 / per_step)
+    steps = 60 if given.quick else int(1e3 * seconds / per_step)
     config = config_of(row, steps=steps, seed=seed, work=given.work)
     run = given.work / f"{row}-seed{seed}"
     started = time.monotonic()
