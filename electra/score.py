@@ -47,7 +47,7 @@ def score(
         model: a run folder, one of its parts, or a masked LM of the Hub.
         texts: the texts.
         input: instead of `texts`, a file or `-`, as `open_input` takes it.
-        method: `discriminator`, `pseudo-log-likelihood`, or `auto`: the one the model is made for.
+        method: a name of `METHODS`, or `auto`: the one the model is made for.
         columns: where the text stands; none: judged by the names of the columns.
         batch_size: rows of a forward pass; a text with one token masked is a row.
         device: auto, cpu, cuda or mps.

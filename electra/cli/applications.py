@@ -206,8 +206,9 @@ def score(
         standard input, lines of text or of JSON. JSONL and - answer in JSONL;
         --data.text-column and --data.header say where the text stands.
     method
-        discriminator: sum of log P(original), one pass a text. pseudo-log-likelihood: sum of
-        log P(token | the others), a pass a token. auto: what the model is made for.
+        discriminator: sum of log P(original), one pass a text. electric: sum of minus the
+        energies, one pass a text. pseudo-log-likelihood: sum of log P(token | the others), a pass
+        a token. auto: what the model is made for.
     json
         A line of JSON for each text.
     batch_size

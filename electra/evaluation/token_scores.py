@@ -23,7 +23,7 @@ from transformers import (
 )
 
 from electra.errors import CheckpointError, ConfigError, DataError, did_you_mean
-from electra.model.pretraining_model import FAMILIES
+from electra.model.pretraining_model import ENERGY, FAMILIES
 from electra.tasks.batches import Feature, pad
 from electra.tasks.model_folder import (
     find_encoder,
@@ -242,7 +242,7 @@ def find_part(given: str, method: str = AUTO) -> str:
     if not folder.is_dir() or (folder / "config.json").is_file():
         return find_encoder(given)
     methods = METHODS.values() if method == AUTO else [METHODS[method]]
-    parts = [part for m in methods for part in m.parts]
+    parts = list(dict.fromkeys(part for m in methods for part in m.parts))
     for part in parts:
         if (folder / part / "config.json").is_file():
             return str(folder / part)
@@ -268,7 +268,16 @@ def _is_masked_lm(folder: str, config: PreTrainedConfig) -> bool:
     return _architecture(config).endswith("ForMaskedLM")
 
 
+def _is_electric(folder: str, config: PreTrainedConfig) -> bool:
+    energies = all(getattr(config, name, None) == value for name, value in ENERGY.items())
+    return energies and _has_discriminator(config)
+
+
 def _is_discriminator(folder: str, config: PreTrainedConfig) -> bool:
+    return _has_discriminator(config) and not _is_electric(folder, config)
+
+
+def _has_discriminator(config: PreTrainedConfig) -> bool:
     if config.model_type == "electra":
         return _architecture(config) == "ElectraForPreTraining"
     labels = set((config.label2id or {}).keys())
@@ -307,25 +316,60 @@ def load_discriminator(folder: str, config: PreTrainedConfig, device: torch.devi
     Raises:
         ConfigError: the folder holds something else.
     """
+    if _is_electric(folder, config):
+        raise ConfigError(
+            f"--method discriminator: --model {folder} is of an electric run, its logits are "
+            "energies; give --method electric"
+        )
     if not _is_discriminator(folder, config):
         raise ConfigError(
             f"--method discriminator needs ElectraForPreTraining, or a token classifier with the "
             f"labels original and replaced; --model {folder} holds {_architecture(config)}"
         )
+    logits = _replaced_logits(folder, config, device)
+
+    def scores(batch: Mapping[str, Tensor], rows: Tensor, columns: Tensor, ids: Tensor) -> Tensor:
+        return torch.nn.functional.logsigmoid(-logits(batch)[rows, columns])  # (N,)
+
+    return scores
+
+
+def load_electric(folder: str, config: PreTrainedConfig, device: torch.device) -> TokenScores:
+    """Score by minus the energy, log P(token | the others) but for its normalisation.
+
+    Raises:
+        ConfigError: the folder is not of an electric run.
+    """
+    if not _is_electric(folder, config):
+        raise ConfigError(
+            "--method electric needs the discriminator/ of a run with --objective.name electric; "
+            f"--model {folder} holds another {_architecture(config)}"
+        )
+    energies = _replaced_logits(folder, config, device)
+
+    def scores(batch: Mapping[str, Tensor], rows: Tensor, columns: Tensor, ids: Tensor) -> Tensor:
+        return -energies(batch)[rows, columns]  # (N,)
+
+    return scores
+
+
+def _replaced_logits(
+    folder: str, config: PreTrainedConfig, device: torch.device
+) -> Callable[[Mapping[str, Tensor]], Tensor]:
+    """The trained logit of a discriminator, batch of (B, L) -> (B, L)."""
     classic = config.model_type == "electra"
     auto: Any = AutoModelForPreTraining if classic else AutoModelForTokenClassification
     model: Any = load_with_head(auto, folder, config, fresh_head=False)
     model.to(device).eval()
-    original = None if classic else int((config.label2id or {})["original"])
+    labels = config.label2id or {}
 
-    def scores(batch: Mapping[str, Tensor], rows: Tensor, columns: Tensor, ids: Tensor) -> Tensor:
-        logits = model(**batch).logits[rows, columns]  # (N,) or (N, 2)
-        if original is None:
-            return torch.nn.functional.logsigmoid(-logits)
-        chosen: Tensor = logits.log_softmax(-1)[:, original]
-        return chosen
+    def logits(batch: Mapping[str, Tensor]) -> Tensor:
+        found: Tensor = model(**batch).logits  # (B, L) or (B, L, 2)
+        if classic:
+            return found
+        return found[..., int(labels["replaced"])] - found[..., int(labels["original"])]
 
-    return scores
+    return logits
 
 
 METHODS: dict[str, Method] = {
@@ -335,6 +379,14 @@ METHODS: dict[str, Method] = {
         hides=False,
         fits=_is_discriminator,
         load=load_discriminator,
+    ),
+    # Clark et al. 2020, Electric, section 2.2
+    "electric": Method(
+        meaning="sum of -E, log P(token | the others) not normalised",
+        parts=("discriminator",),
+        hides=False,
+        fits=_is_electric,
+        load=load_electric,
     ),
     # Salazar et al. 2020, section 2
     "pseudo-log-likelihood": Method(

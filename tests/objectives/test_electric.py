@@ -3,14 +3,21 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForPreTraining, AutoModelForTokenClassification
+from transformers import (
+    AutoConfig,
+    AutoModelForPreTraining,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+)
 
 from electra.config import ObjectiveConfig
 from electra.errors import CheckpointError, ConfigError
+from electra.evaluation.token_scores import TextScorer
 from electra.model.two_tower import TwoTower
 from electra.objectives.electric import Electric, noise_logit
 from electra.objectives.objective import PretrainingObjective, build_objective
@@ -289,6 +296,25 @@ def test_a_run(family: str, sharing: str, corpus: Path, tmp_path: Path) -> None:
     auto.from_pretrained(run / "discriminator")
     card = (run / "discriminator" / "README.md").read_text("utf-8")
     assert "not a probability of being replaced" in card
+    check_scores(run, family)
+
+
+def check_scores(run: Path, family: str) -> None:
+    """One pass over a text gives minus the energies of the network that was trained."""
+    scorer = TextScorer.open(run, device="cpu")
+    assert scorer.method == "electric"
+    text = "the cat sees the house slowly"
+    ids = AutoTokenizer.from_pretrained(run / "discriminator")(text, return_tensors="pt")
+    auto = AutoModelForPreTraining if family == "classic" else AutoModelForTokenClassification
+    network: Any = auto.from_pretrained(run / "discriminator").eval()
+    with torch.no_grad():
+        logits = network(input_ids=ids["input_ids"]).logits[0]
+    energies = logits if family == "classic" else logits[:, 1]  # the other column is 0
+    found = scorer.score([text])[0]
+    assert found.token_scores == pytest.approx((-energies[1:-1]).tolist(), abs=1e-5)
+    assert found.total == pytest.approx(-float(energies[1:-1].sum()), abs=1e-4)
+    with pytest.raises(ConfigError, match="its logits are energies; give --method electric"):
+        TextScorer.open(run, method="discriminator", device="cpu")
 
 
 def test_what_it_takes() -> None:
