@@ -5,12 +5,12 @@
     python -m benchmarks.objectives --list
 
 Every row trains the same encoder on the same text with the same optimizer; only the objective
-differs. A budget of minutes means minutes of two undisturbed cores. `--calibrate` turns it into
-steps: the processor time of a step of every row on one thread, in turns, and how much faster two
-threads are; it is written down, so that a run on one thread can be stopped, resumed and disturbed
-without changing what it computes. Scores are those of `benchmarks/protocol.py`; at every tenth of
-the run BLiMP (50 pairs a paradigm) makes a curve. One JSON a row and seed under
-`benchmarks/results/objectives/`.
+differs. Budgets are minutes of one processor: 25 for the rows of table 5, about what a quarter of
+an hour on two undisturbed cores is worth, and 8 for the others. `--calibrate` turns them into
+steps: the processor time of a step of every row on one thread, in turns. It is written down, so
+that a run can be stopped, resumed and disturbed without changing what it computes. Scores are those
+of `benchmarks/protocol.py`; at every tenth of the run BLiMP (50 pairs a paradigm) makes a curve.
+One JSON a row and seed under `benchmarks/results/objectives/`.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--row", choices=sorted(ROWS))
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--minutes", type=float, help="default: 15 for table 5, 5 for the others")
+    parser.add_argument("--minutes", type=float, help="of one processor")
     parser.add_argument("--calibrate", action="store_true")
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--list", action="store_true")
@@ -238,14 +238,12 @@ def _objective_and_source(
 
 def _run(given: argparse.Namespace, corpus: Corpus, console: Console) -> None:
     row, seed = given.row, given.seed
-    minutes = given.minutes or (15.0 if row in TABLE_5 else 5.0)
-    calibration = _speeds()
-    speeds = {found["row"]: found["milliseconds"] for found in calibration["rows"]}
-    seconds = 60 * minutes * calibration["summary"]["two_threads_faster"]
+    minutes = given.minutes or (25.0 if row in TABLE_5 else 8.0)
+    speeds = {found["row"]: found["milliseconds"] for found in _speeds()["rows"]}
     if row not in speeds:
         sys.exit(f"no step of {row} was timed: add --calibrate to this command first")
     per_step = speeds[row]
-    steps = 60 if given.quick else int(1e3 * seconds / per_step)
+    steps = 60 if given.quick else int(60_000 * minutes / per_step)
     config = config_of(row, steps=steps, seed=seed, work=given.work)
     run = given.work / f"{row}-seed{seed}"
     started = time.monotonic()
