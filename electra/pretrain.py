@@ -35,6 +35,7 @@ from electra.corpus.tokenizer import (
 from electra.corpus.words import word_starts
 from electra.errors import ConfigError, DataError, Interrupted
 from electra.evaluation.probes import probe
+from electra.model.pretrained_parts import RECORD, open_parts
 from electra.model.pretraining_model import PretrainingModel
 from electra.objectives.objective import PretrainingObjective, RunFacts, build_objective
 from electra.training.checkpoint import CheckpointStore
@@ -51,7 +52,7 @@ from electra.training.distributed import World, join_world, leave_world
 from electra.training.loggers import MetricsFile, RunLogger, read_metrics
 from electra.training.loop import Batch, bit_environment, fit
 from electra.training.optimizer import build_optimizer
-from electra.training.run_folder import RunFolder, open_run
+from electra.training.run_folder import RunFolder, open_run, write_text
 from electra.training.run_identity import Identity, check_same_run, describe_run, other_bits
 from electra.training.schedule import Budget, TrainState
 
@@ -123,10 +124,15 @@ def _train(
             "prepare the corpus again"
         )
     special = SpecialIds.of(tokenizer)
+    parts = open_parts(config, begun=run.path if run.status == "continued" else None)
+    if parts is not None:
+        config = parts.reshape(config)
+        parts.check_vocabulary(tokenizer)
     seed_everything(config.training.seed)
     keep_memory()
-    counts = _token_counts(corpus, num_ids(tokenizer), config)
-    objective = build_objective(config, num_ids(tokenizer), special, token_counts=counts).to(device)
+    rows = num_ids(tokenizer) if parts is None else parts.discriminator.config.vocab_size
+    counts = _token_counts(corpus, rows, config)
+    objective = build_objective(config, rows, special, token_counts=counts, parts=parts).to(device)
     objective.model.use_attention(training_attention(device, config.data.max_length))
     optimizer = build_optimizer(objective, config.optimizer, apart=_apart(objective, config))
     examples = examples_of(corpus, "train", config, special)
@@ -150,8 +156,15 @@ def _train(
     inputs: dict[str, Identity | str | bool] = {
         "data": {"name": str(corpus.folder), "sha256": fingerprint}
     }
+    may_change: dict[str, set[str]] = dict(_MAY_CHANGE)
+    if parts is not None:  # by their content, as data is
+        inputs |= parts.identities()
+        may_change["model"] = {part.role for part in parts.parts}
+    if run.status != "continued":
+        for note in [*(parts.notes if parts else []), *_size_warning(objective.model)]:
+            tell(note)
     if run.status == "continued":
-        check_same_run(run.path, config, inputs, may_change=_MAY_CHANGE)
+        check_same_run(run.path, config, inputs, may_change=may_change)
         loaded = store.load_latest(module=objective, optimizer=optimizer)
         assert loaded is not None, "open_run saw a whole checkpoint"
         state = loaded.state
@@ -162,6 +175,8 @@ def _train(
     seed_rank(config.training.seed, world, state.step)
     if world.is_main:
         describe_run(run.path, config, inputs)
+        if parts is not None:
+            write_text(run.path / RECORD, parts.record())
     cut = state.step if run.status == "continued" else -1
     metrics = MetricsFile(run.path / "metrics.jsonl", cut_after_step=cut) if world.is_main else None
     logger = RunLogger(metrics, console, title="pretraining", quiet=not world.is_main)
@@ -245,6 +260,22 @@ def _validation_batches(
             yield as_batch(examples, chosen, positions if with_ids else None)
 
     return list(batches())
+
+
+def _size_warning(model: PretrainingModel) -> list[str]:
+    """A line where the generator is as large as the discriminator."""
+    if model.generator is None:
+        return []
+    encoder, generator = model.encoder.config, model.generator.config
+    width, layers = encoder.hidden_size, encoder.num_hidden_layers
+    if (generator.hidden_size, generator.num_hidden_layers) != (width, layers):
+        return []
+    why = "as --model.weight-sharing all makes them one network, " if model.sharing == "all" else ""
+    return [
+        f"{why}the generator is as large as the discriminator ({layers} layers of {width}), which "
+        "is known to collapse: the discriminator learns nothing when the generator is too good; "
+        "published sizes are 1/4 to 1/2"
+    ]
 
 
 def _check_world(config: PretrainConfig, world: World) -> None:

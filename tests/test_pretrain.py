@@ -1,5 +1,7 @@
 """`pretrain` from corpus folder to run folder, interrupted and not."""
 
+import hashlib
+import io
 import json
 import os
 import random
@@ -13,15 +15,25 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from rich.console import Console
+from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoTokenizer
 
+from electra.cli import run
 from electra.config import PretrainConfig
+from electra.corpus.batches import CorpusSource
+from electra.corpus.shards import Corpus
+from electra.corpus.tokenizer import SpecialIds, load_tokenizer, num_ids
 from electra.errors import ConfigError, DataError, OutputExistsError
-from electra.pretrain import pretrain
+from electra.objectives.objective import build_objective
+from electra.pretrain import examples_of, pretrain
 from electra.recipe import read_recipe, recipe_names, resolve
+from electra.training.checkpoint import CheckpointStore
 from electra.training.loggers import read_metrics
+from electra.training.loop import example_generator
+from electra.training.optimizer import build_optimizer
 from tests.shapes import tiny_config
+from tests.tiny import make_encoder
 
 PARTS = ("encoder", "generator", "discriminator")
 
@@ -318,3 +330,156 @@ def test_the_progress_of_an_interrupted_run_is_whole(
 def test_a_warm_start_needs_a_generator_of_the_same_width() -> None:
     with pytest.raises(ConfigError, match=r"needs --model.generator-size 1, not 0.5"):
         tiny_config("classic", objective={"warm_start": 0.5})
+
+
+def first_losses(corpus: Path, run: Path, config: PretrainConfig) -> dict[str, float]:
+    """What the networks in a run's last checkpoint make of the first batch."""
+    tokenizer = load_tokenizer(corpus)
+    special = SpecialIds.of(tokenizer)
+    objective = build_objective(config, num_ids(tokenizer), special)
+    optimizer = build_optimizer(objective, config.optimizer)
+    assert CheckpointStore(run / "checkpoints").load_latest(module=objective, optimizer=optimizer)
+    seed = config.training.seed
+    examples = examples_of(Corpus(corpus), "train", config, special)
+    batch = CorpusSource(examples, seed=seed).batch(0, config.training.global_batch_size)
+    generator = example_generator(seed, 0, torch.device("cpu"))
+    batch, counts = objective.prepare(batch, generator)
+    with torch.no_grad():
+        losses = objective(batch, generator).losses
+    return {name: float(loss / counts[name]) for name, loss in losses.items()}
+
+
+def told(**arguments: Any) -> str:
+    """What `pretrain` prints, in one line."""
+    console = Console(record=True, width=10_000, file=io.StringIO())
+    pretrain(console=console, **arguments)
+    return console.export_text()
+
+
+@pytest.mark.parametrize("family", ["modern", "classic"])
+def test_released_weights_go_on_with_the_losses_they_had(
+    corpus: Path, tmp_path: Path, family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = tiny_config(family, training={"max_steps": 40, "save_steps": 40})
+    pretrain(data=corpus, output=tmp_path / "first", config=first)
+    expected = first_losses(corpus, tmp_path / "first", first)
+    fresh = read_metrics(tmp_path / "first" / "metrics.jsonl")[0]
+    folders = {p: tmp_path / "released" / p for p in ("discriminator", "generator")}
+    for part, folder in folders.items():
+        shutil.copytree(tmp_path / "first" / part, folder)
+    given = {part: str(folder) for part, folder in folders.items()}
+    other = {"hidden_size": 16, "num_hidden_layers": 1, "generator_layers": None}
+    config = tiny_config(family, model={**other, **given}, training={"save_steps": 3})
+    said = told(data=corpus, output=tmp_path / "run", config=config)
+    assert (
+        f"begins with the weights of {folders['discriminator']} and {folders['generator']};" in said
+    )
+    assert said.count("the optimizer begins afresh") == 1
+    assert "the shape is that of the released weights: hidden_size 32 (not 16)" in said
+    row = read_metrics(tmp_path / "run" / "metrics.jsonl")[0]
+    assert row["step"] == 1
+    for name, loss in expected.items():
+        assert abs(row[name] - loss) < 1e-5, name
+    assert row["generator_loss"] < fresh["generator_loss"] - 0.1
+    tables = [load_file(tmp_path / "run" / p / "model.safetensors") for p in PARTS]
+    name = {"modern": "embeddings.tok_embeddings.weight"}.get(
+        family, "embeddings.word_embeddings.weight"
+    )
+    same = [t[key] for t in tables for key in t if key.endswith(name)]
+    assert len(same) == 3
+    assert all(torch.equal(same[0], table) for table in same)
+
+    inputs = json.loads((tmp_path / "run" / "environment.json").read_text("utf-8"))["inputs"]
+    for part, folder in folders.items():
+        digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+        assert inputs[f"model.{part}"] == {"name": str(folder), "sha256": digest}
+
+    # interrupted, it goes on to the same bits, with the folders gone
+    from electra.training import loop
+
+    monkeypatch.setattr(loop, "clip_gradients", StopAt(loop.clip_gradients, 6))
+    again = {"data": corpus, "output": tmp_path / "again", "config": config}
+    with pytest.raises(MemoryError):
+        pretrain(**again)
+    monkeypatch.undo()
+    weights_file = folders["generator"] / "model.safetensors"
+    kept = load_file(weights_file)
+    save_file({k: v + 1 for k, v in kept.items()}, weights_file, {"format": "pt"})
+    with pytest.raises(ConfigError, match=r"was begun otherwise \(--model\.generator "):
+        pretrain(**again, resume="auto")
+    without = tiny_config(
+        family, model={**other, "discriminator": given["discriminator"]}, training={"save_steps": 3}
+    )
+    with pytest.raises(ConfigError, match=r"model\.generator .* -> None"):
+        pretrain(data=corpus, output=tmp_path / "again", config=without, resume="auto")
+    shutil.rmtree(tmp_path / "released")
+    said = told(**again, resume="auto")
+    assert "begins with" not in said
+    assert_same_bits(tmp_path / "run", tmp_path / "again")
+    assert rows_of(tmp_path / "run") == rows_of(tmp_path / "again")
+
+
+def test_a_discriminator_alone_gets_a_fresh_generator(corpus: Path, tmp_path: Path) -> None:
+    config = tiny_config("classic")
+    pretrain(data=corpus, output=tmp_path / "first", config=config)
+    config = tiny_config("classic", model={"discriminator": str(tmp_path / "first")})
+    said = told(data=corpus, output=tmp_path / "run", config=config)
+    assert "no --model.generator: the generator is fresh" in said
+    assert "no head" not in said
+    begun = json.loads((tmp_path / "run" / "started_from.json").read_text("utf-8"))
+    assert begun.keys() == {"discriminator"}
+
+
+def test_released_weights_of_another_vocabulary(corpus: Path, tmp_path: Path) -> None:
+    make_encoder(tmp_path / "other", "electra")
+    config = tiny_config("classic", model={"discriminator": str(tmp_path / "other")})
+    match = (
+        r"has another vocabulary \(sha256 [0-9a-f]{16}\) than the corpus \([0-9a-f]{16}\): prepare "
+        rf"the corpus with electra prepare --tokenizer {tmp_path / 'other'}$"
+    )
+    with pytest.raises(ConfigError, match=match):
+        pretrain(data=corpus, output=tmp_path / "run", config=config)
+    # and that is the way out
+    text = tmp_path / "text.txt"
+    text.write_text("the film was good and fine\n\nthe play was dull\n\n" * 9, encoding="utf-8")
+    prepare = ["prepare", str(text), "--output", str(tmp_path / "corpus"), "--no-deduplicate"]
+    assert run([*prepare, "--tokenizer", str(tmp_path / "other"), "--min-chars", "5"]) == 0
+    arguments = [
+        "--recipe",
+        "classic-small",
+        "--training.max-steps",
+        "1",
+        "--data.max-length",
+        "16",
+    ]
+    arguments += ["--model.discriminator", str(tmp_path / "other"), "--training.device", "cpu"]
+    where = ["--data", str(tmp_path / "corpus"), "--output", str(tmp_path / "run")]
+    small = ["--model.generator-size", "0.5", "--training.global-batch-size", "4"]
+    assert run(["pretrain", *where, *arguments, *small]) == 0
+
+
+@pytest.mark.parametrize(
+    ("family", "model", "begins"),
+    [
+        ("classic", {"generator_size": 1.0}, "the generator is as large"),
+        ("modern", {"generator_layers": None}, "the generator is as large"),
+        (
+            "modern",
+            {"generator_layers": None, "weight_sharing": "all"},
+            "as --model.weight-sharing all makes them one network, the generator is as large",
+        ),
+        ("classic", {}, None),
+        ("modern", {}, None),
+    ],
+)
+def test_a_generator_as_large_as_the_discriminator_is_warned_of(
+    corpus: Path, tmp_path: Path, family: str, model: dict[str, Any], begins: str | None
+) -> None:
+    config = tiny_config(family, model=model, training={"max_steps": 1})
+    said = told(data=corpus, output=tmp_path / "run", config=config)
+    rest = (
+        " as the discriminator (2 layers of 32), which is known to collapse: the discriminator "
+        "learns nothing when the generator is too good; published sizes are 1/4 to 1/2"
+    )
+    lines = [line.strip() for line in said.splitlines() if "collapse" in line]
+    assert lines == ([begins + rest] if begins else [])

@@ -13,6 +13,14 @@ from electra.errors import ConfigError
 class ModelConfig:
     """The shape of the discriminator, and what the generator differs in."""
 
+    discriminator: str | None = option(
+        None,
+        "folder or Hub id to begin with: the encoder's weights and shape, and its head if it has "
+        "one",
+    )
+    generator: str | None = option(
+        None, "folder or Hub id of the generator to begin with; none: a fresh one"
+    )
     family: Literal["modern", "classic"] = option(
         "modern", "modern: ModernBERT's network; classic: ELECTRA's, as published"
     )
@@ -40,6 +48,11 @@ class ModelConfig:
     )
 
     def __post_init__(self) -> None:
+        if self.generator is not None and self.discriminator is None:
+            raise ConfigError(
+                f"--model.generator {self.generator} goes with a discriminator: give "
+                "--model.discriminator, too"
+            )
         for name in ("hidden_size", "num_hidden_layers", "num_attention_heads"):
             positive(self, "model", name)
         for name in ("intermediate_size", "embedding_size", "generator_layers"):

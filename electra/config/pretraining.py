@@ -37,7 +37,8 @@ class PretrainConfig:
                 "--training.minutes"
             )
         require(
-            self.data.max_length <= self.model.max_position_embeddings,
+            self.data.max_length <= self.model.max_position_embeddings
+            or self.model.discriminator is not None,  # its own count then
             "data.max-length",
             self.data.max_length,
             f"at most model.max_position_embeddings {self.model.max_position_embeddings}",

@@ -44,6 +44,8 @@ class PretrainingModel(nn.Module):
         with_generator: bool = True,
         with_masked_lm: bool = False,
         with_two_tower: bool = False,
+        encoder_config: Any = None,
+        generator_config: Any = None,
     ) -> None:
         """Build with fresh weights from torch's global generator.
 
@@ -55,12 +57,16 @@ class PretrainingModel(nn.Module):
             with_generator: a masked LM beside the encoder.
             with_masked_lm: a masked-LM head on the encoder itself.
             with_two_tower: a cloze model of two towers, each of the generator's size.
+            encoder_config: of transformers; none: what `config` says.
+            generator_config: likewise.
         """
         super().__init__()
         assert with_discriminator or with_masked_lm, "an encoder without a head learns nothing"
         self.family = FAMILIES[config.family]
         self.special = special
-        encoder_config = self.family.encoder_config(config, vocab_size=vocab_size, special=special)
+        encoder_config = encoder_config or self.family.encoder_config(
+            config, vocab_size=vocab_size, special=special
+        )
         self.discriminator: Any = None
         self.generator: Any = None
         self.masked_lm: Any = None
@@ -68,14 +74,15 @@ class PretrainingModel(nn.Module):
         self.sharing = config.weight_sharing
         if with_discriminator:
             self.discriminator = self.family.build_discriminator(encoder_config, config)
-        if with_generator:
+        smaller = generator_config
+        if smaller is None and (with_generator or with_two_tower):
             smaller = self.family.generator_config(config, encoder_config)
+        if with_generator:
             self.generator = self.family.build_masked_lm(smaller, config)
         if with_masked_lm:
             self.masked_lm = self.family.build_masked_lm(encoder_config, config)
             setattr(self.masked_lm, self.masked_lm.base_model_prefix, self.encoder)
         if with_two_tower:
-            smaller = self.family.generator_config(config, encoder_config)
             self.two_tower = TwoTower.build(config, smaller)
         if (with_generator or with_two_tower) and self.sharing == "gdes":
             proposing = self.generator.base_model if with_generator else self.two_tower

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from electra.config import ObjectiveConfig, PretrainConfig
 from electra.corpus.tokenizer import SpecialIds
+from electra.model.pretrained_parts import PretrainedParts
 from electra.model.pretraining_model import PretrainingModel
 from electra.training.loop import Batch, StepOutput
 
@@ -131,8 +132,13 @@ def build_objective(
     special: SpecialIds,
     *,
     token_counts: Tensor | None = None,
+    parts: PretrainedParts | None = None,
 ) -> PretrainingObjective:
-    """The objective a recipe names, on fresh networks from torch's global generator."""
+    """The objective a recipe names, on fresh networks from torch's global generator.
+
+    With `parts`, which the recipe was reshaped by, the networks have their shape and weights.
+    """
+    assert (parts is None) == (config.model.discriminator is None), "open_parts comes before"
     module = importlib.import_module(f"electra.objectives.{config.objective.name}")
     kind: type[PretrainingObjective] = module.OBJECTIVE
     needed = kind.networks(config.objective)
@@ -144,7 +150,10 @@ def build_objective(
         with_generator=needed.generator,
         with_masked_lm=needed.masked_lm,
         with_two_tower=needed.two_tower,
+        **(parts.network_configs(config.model, special) if parts else {}),
     )
+    if parts:
+        parts.fill(model)
     return kind(model, config.objective, token_counts=token_counts)
 
 
