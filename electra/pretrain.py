@@ -156,6 +156,7 @@ def _train(
     inputs: dict[str, Identity | str | bool] = {
         "data": {"name": str(corpus.folder), "sha256": fingerprint}
     }
+    inputs |= objective.inputs
     may_change: dict[str, set[str]] = dict(_MAY_CHANGE)
     if parts is not None:  # by their content, as data is
         inputs |= parts.identities()
@@ -165,13 +166,14 @@ def _train(
             tell(note)
     if run.status == "continued":
         check_same_run(run.path, config, inputs, may_change=may_change)
+    objective.begin_run(RunFacts(config, tokenizer, fingerprint, tell, len(examples), world.size))
+    if run.status == "continued":
         loaded = store.load_latest(module=objective, optimizer=optimizer)
         assert loaded is not None, "open_run saw a whole checkpoint"
         state = loaded.state
         warning = other_bits(loaded.environment, bit_environment(config.training, dtype, world))
         if warning and world.is_main:
             console.print(warning, highlight=False)
-    objective.begin_run(RunFacts(config, tokenizer, fingerprint, tell))
     seed_rank(config.training.seed, world, state.step)
     if world.is_main:
         describe_run(run.path, config, inputs)
@@ -240,7 +242,8 @@ def _apart(objective: PretrainingObjective, config: PretrainConfig) -> dict[str,
 
 
 def _token_counts(corpus: Corpus, vocab_size: int, config: PretrainConfig) -> torch.Tensor | None:
-    if config.objective.generator != "unigram":
+    first_visits = config.objective.name == "self_augmented"
+    if config.objective.generator != "unigram" and not first_visits:
         return None
     return torch.from_numpy(corpus.split("train").token_counts(vocab_size))
 

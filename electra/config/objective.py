@@ -23,8 +23,23 @@ OBJECTIVES: Mapping[str, tuple[str, ...]] = {
     "electra_15_percent": (*_PROPOSALS, "discriminator_weight"),
     "replace_mlm": _PROPOSALS,
     "all_tokens_mlm": (*_PROPOSALS, "copy_mechanism"),
-    "two_stage": (*_PROPOSALS, "discriminator_weight", "generator_share", "start_from_generator"),
-    "adversarial": (*_PROPOSALS, "discriminator_weight", "reinforce_weight"),
+    "two_stage": (
+        *_MASKS,
+        "generator_weight",
+        "temperature",
+        "disallow_correct",
+        "discriminator_weight",
+        "generator_share",
+        "start_from_generator",
+    ),
+    "adversarial": (
+        "mask_prob",
+        "mask_token_prob",
+        "masking",
+        "temperature",
+        "discriminator_weight",
+        "reinforce_weight",
+    ),
     "electric": ("mask_prob", "generator_weight", "discriminator_weight"),
     "fast_electra": (
         *_MASKS,
@@ -34,12 +49,7 @@ OBJECTIVES: Mapping[str, tuple[str, ...]] = {
         "final_temperature",
         "replacements",
     ),
-    "self_augmented": (
-        *_MASKS,
-        "temperature",
-        "discriminator_weight",
-        "encoder_mlm_weight",
-    ),
+    "self_augmented": ("mask_prob", "masking", "temperature", "discriminator_weight"),
 }
 """Objective -> the fields that mean something to it."""
 

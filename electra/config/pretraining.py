@@ -53,11 +53,36 @@ class PretrainConfig:
                 "--model.weight-sharing all does not apply to electric: its noise comes from two "
                 "towers; allowed: embeddings, gdes, none"
             )
+        self._check_two_stage()
+        if self.objective.name == "adversarial" and self.model.weight_sharing == "all":
+            raise ConfigError(
+                "--model.weight-sharing all does not apply to adversarial: generator and "
+                "discriminator work against each other; allowed: embeddings, gdes, none"
+            )
+        takes = OBJECTIVES[self.objective.name]
         if self.optimizer.generator_learning_rate is not None and (
-            "generator_weight" not in OBJECTIVES[self.objective.name]
+            not {"generator_weight", "reinforce_weight"} & {*takes}
             or self.objective.generator != "masked_lm"
         ):
             raise ConfigError(
                 f"--optimizer.generator-learning-rate does not apply to {self.objective.name} with "
                 f"generator {self.objective.generator}: no generator is trained"
+            )
+
+    def _check_two_stage(self) -> None:
+        if self.objective.name != "two_stage":
+            return
+        model = self.model
+        if model.weight_sharing != "none":
+            raise ConfigError(
+                "--objective.name two_stage freezes the generator, and shared tables would move "
+                f"it: it needs --model.weight-sharing none, not {model.weight_sharing}"
+            )
+        layers = model.num_hidden_layers
+        smaller = model.generator_size != 1 or model.generator_layers not in (None, layers)
+        if self.objective.start_from_generator and smaller:
+            raise ConfigError(
+                "--objective.start-from-generator copies the generator into the discriminator: it "
+                f"needs --model.generator-size 1 and --model.generator-layers {layers}; or give "
+                "--objective.start-from-generator false"
             )

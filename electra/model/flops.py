@@ -230,7 +230,7 @@ def passes_of(objective: ObjectiveConfig, share: float) -> Passes:
             return Passes(
                 encoder=trained,
                 discriminator_head=trained,
-                encoder_output=2 * trained * share,
+                encoder_output=(trained + forward_only) * share,
             )
         case _:
             assert_never(o.name)

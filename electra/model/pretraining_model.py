@@ -149,9 +149,19 @@ class PretrainingModel(nn.Module):
         self, masked_input_ids: Tensor, context: Mapping[str, Tensor], positions: Tensor
     ) -> Tensor:
         """Vocabulary logits at the masked positions alone, (B, L) and (B, P) -> (B, P, V)."""
-        body = self.generator.base_model
-        hidden = self._hidden(body, masked_input_ids, context)
-        return self._logits(self.generator, gather(hidden, positions))
+        hidden = self.generator_hidden(masked_input_ids, context, positions)
+        return self.generator_token_logits(hidden)
+
+    def generator_hidden(
+        self, masked_input_ids: Tensor, context: Mapping[str, Tensor], positions: Tensor
+    ) -> Tensor:
+        """The generator's output at the masked positions, (B, L) and (B, P) -> (B, P, H_G)."""
+        hidden = self._hidden(self.generator.base_model, masked_input_ids, context)
+        return gather(hidden, positions)
+
+    def generator_token_logits(self, hidden: Tensor) -> Tensor:
+        """Vocabulary logits of the generator's head, (N, H_G) -> (N, V)."""
+        return self._logits(self.generator, hidden)
 
     def _logits(self, masked_lm: Any, hidden: Tensor) -> Tensor:
         table = masked_lm.get_input_embeddings().weight  # (V, E)

@@ -46,6 +46,10 @@ class RunFacts:
     corpus_fingerprint: str
     tell: Callable[[str], None]
     """Says a line to whoever watches."""
+    num_examples: int = 0
+    """Rows of the training split."""
+    world_size: int = 1
+    """Processes that train together."""
 
 
 @dataclass
@@ -79,7 +83,7 @@ class PretrainingObjective(nn.Module, ABC):
             model: as `networks` asked for.
             config: the recipe's section.
             token_counts: (V,) how often each token is in the corpus; only where
-                `objective.generator` is `unigram`.
+                `objective.generator` is `unigram`, and for `self_augmented`.
         """
         super().__init__()
         self.model, self.config = model, config
@@ -104,8 +108,16 @@ class PretrainingObjective(nn.Module, ABC):
         """What to add to the saved discriminator's `config.json`."""
         return {}
 
+    @property
+    def inputs(self) -> Mapping[str, dict[str, str]]:
+        """What decides the outcome beside data and recipe: flag -> `name` and `sha256`."""
+        return {}
+
     def begin_run(self, run: RunFacts) -> None:
-        """Called once before training begins or goes on; nothing happens here."""
+        """Called once before training begins or goes on; nothing happens here.
+
+        A checkpoint is restored after it: buffers may be made here.
+        """
 
     def save_extra(self, folder: Path) -> None:
         """Write what no Auto class opens into `folder`, which is there; nothing here."""
