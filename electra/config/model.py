@@ -41,10 +41,12 @@ class ModelConfig:
         "what generator and discriminator share: embeddings; gdes: the generator's tables plus a "
         "difference of the discriminator's own; all: one network; none",
     )
-    initialization: Literal["published", "scaled"] = option(
+    initialization: Literal["published", "reference", "scaled"] = option(
         "published",
-        "published: normal(0, 0.02) and its like; scaled (modern only): input projections "
-        "normal(0, 1/sqrt(H)), output projections zero, so that a new network is its embeddings",
+        "published: normal(0, 0.02), as transformers has it; reference (classic only): the same cut "
+        "at two deviations, and Glorot's for two layers, as the reference code; scaled (modern "
+        "only): input projections normal(0, 1/sqrt(H)), output projections zero, so that a new "
+        "network is its embeddings",
     )
 
     def __post_init__(self) -> None:
@@ -73,8 +75,12 @@ class ModelConfig:
         for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
             value = getattr(self, name)
             require(0 <= value < 1, "model." + name.replace("_", "-"), value, "[0, 1)")
-        if self.family == "classic" and self.initialization == "scaled":
-            raise ConfigError("--model.initialization scaled is for the modern family alone")
+        for family, other in (("classic", "scaled"), ("modern", "reference")):
+            if self.family == family and self.initialization == other:
+                raise ConfigError(
+                    f"--model.initialization {other} is not for the {family} family; allowed: "
+                    f"published, {'reference' if family == 'classic' else 'scaled'}"
+                )
         if self.family == "modern" and self.generator_size != 1:
             raise ConfigError(
                 f"--model.generator-size is {self.generator_size}; a modern generator is as wide "

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers import ElectraConfig, ElectraForMaskedLM, ElectraForPreTraining
 
@@ -63,12 +64,34 @@ def generator_config(config: ModelConfig, encoder: ElectraConfig) -> ElectraConf
 
 def build_discriminator(config: ElectraConfig, model: ModelConfig) -> ElectraForPreTraining:
     """The encoder with its head for replaced token detection."""
-    return ElectraForPreTraining(config)
+    discriminator = ElectraForPreTraining(config)
+    _initialize(discriminator, model)
+    return discriminator
 
 
 def build_masked_lm(config: ElectraConfig, model: ModelConfig) -> ElectraForMaskedLM:
     """An encoder with a head for masked language modelling."""
-    return ElectraForMaskedLM(config)
+    masked_lm = ElectraForMaskedLM(config)
+    _initialize(masked_lm, model)
+    return masked_lm
+
+
+@torch.no_grad()
+def _initialize(network: nn.Module, model: ModelConfig) -> None:
+    """Fresh weights by `model.initialization`; transformers has made the published ones already.
+
+    The reference draws from a normal of 0.02 cut at two deviations, and leaves the projection of
+    the embeddings and the last layer of the discriminator's head to TensorFlow's default, Glorot's
+    uniform (google-research/electra, model/modeling.py and run_pretraining.py).
+    """
+    if model.initialization == "published":
+        return
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Linear | nn.Embedding):
+            if name.endswith(("embeddings_project", "dense_prediction")):
+                nn.init.xavier_uniform_(module.weight)
+            else:
+                nn.init.trunc_normal_(module.weight, std=0.02, a=-0.04, b=0.04)
 
 
 def hidden_states(encoder: nn.Module, input_ids: Tensor, context: Mapping[str, Tensor]) -> Tensor:

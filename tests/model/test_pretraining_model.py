@@ -13,6 +13,7 @@ from transformers import (
 )
 
 from electra.corpus.tokenizer import SpecialIds, load_tokenizer, num_ids, save_tokenizer
+from electra.errors import ConfigError
 from electra.model.pretraining_model import PretrainingModel
 from electra.training.checkpoint import module_tensors
 from tests.shapes import tiny_config
@@ -166,3 +167,27 @@ def test_masked_lm_alone() -> None:
     )
     assert model.discriminator is None
     assert set(model.num_parameters()) == {"encoder", "masked_lm"}
+
+
+def test_the_references_initial_weights() -> None:
+    """A normal of 0.02 cut at two deviations; Glorot's for the two layers left to the default."""
+    config = tiny_config("classic", model={"initialization": "reference", "hidden_size": 96}).model
+    torch.manual_seed(0)
+    model = PretrainingModel(config, vocab_size=500, special=SPECIAL)
+    glorot = 0
+    for name, parameter in model.named_parameters():
+        if parameter.ndim < 2:
+            continue
+        if "embeddings_project" in name or "dense_prediction" in name:
+            bound = (6 / sum(parameter.shape)) ** 0.5
+            glorot += 1
+        else:
+            bound = 0.04
+            # the deviation of a normal cut at two of its own is 0.88 of it
+            rough = 3 / parameter.numel() ** 0.5
+            assert float(parameter.detach().std()) == pytest.approx(0.0176, rel=rough), name
+        assert float(parameter.detach().abs().max()) <= bound, name
+        assert float(parameter.detach().abs().max()) > 0.85 * bound, name
+    assert glorot == 3  # both projections and the last layer
+    with pytest.raises(ConfigError, match="initialization reference is not for the modern family"):
+        tiny_config("modern", model={"initialization": "reference"})
