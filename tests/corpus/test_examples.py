@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -75,6 +76,15 @@ def test_batches_are_a_function_of_the_position(corpus: Path) -> None:
     assert ((whole["input_ids"] != 0).long() == whole["attention_mask"]).all()
     for i in range(8):
         assert (source.batch(40 + i, 1)["input_ids"] == whole["input_ids"][i]).all()
+
+
+def test_batches_say_which_examples_they_hold(corpus: Path) -> None:
+    examples = Examples(Corpus(corpus).split("train"), SPECIAL, max_length=16, kind="packed")
+    batch = CorpusSource(examples, seed=3, with_ids=True).batch(40, 8)
+    assert batch["positions"].tolist() == list(range(40, 48))
+    rows = examples.rows(batch["example_ids"].numpy().astype("uint64"))
+    assert (torch.from_numpy(rows["input_ids"]) == batch["input_ids"]).all()
+    assert "positions" not in CorpusSource(examples, seed=3).batch(40, 8)
 
 
 def test_a_cut_shard_is_named(tmp_path: Path) -> None:
