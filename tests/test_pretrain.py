@@ -40,14 +40,15 @@ PARTS = ("encoder", "generator", "discriminator")
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
     return {
-        f"{part}/{name}": tensor
-        for part in PARTS
-        for name, tensor in load_file(run / part / "model.safetensors").items()
+        f"{file.parent.name}/{name}": tensor
+        for file in sorted(run.glob("*/model.safetensors"))
+        for name, tensor in load_file(file).items()
     }
 
 
 def assert_same_bits(one: Path, other: Path) -> None:
     a, b = weights(one), weights(other)
+    assert a
     assert a.keys() == b.keys()
     for name in a:
         assert torch.equal(a[name], b[name]), name
@@ -110,14 +111,14 @@ def test_it_learns(corpus: Path, tmp_path: Path) -> None:
         "modern",
         model={"initialization": "scaled", "hidden_size": 64},
         objective={"warm_start": 0.4, "mask_token_prob": 1.0},
-        optimizer={"learning_rate": 1e-2},
+        optimizer={"learning_rate": 3e-3},
         training={"max_steps": 400, "global_batch_size": 16},
         logging={"log_steps": 20},
     )
     report = pretrain(data=corpus, output=tmp_path / "run", config=config)
     first = read_metrics(tmp_path / "run" / "metrics.jsonl")[0]
-    assert report["metrics"]["generator_loss"] < 0.85 * first["encoder_mlm_loss"]
-    assert report["metrics"]["discriminator_auc"] > 0.55
+    assert report["metrics"]["generator_loss"] < 0.75 * first["encoder_mlm_loss"]
+    assert report["metrics"]["discriminator_auc"] > 0.65
 
 
 class StopAt:

@@ -43,8 +43,8 @@ class ModelConfig:
     )
     initialization: Literal["published", "reference", "scaled"] = option(
         "published",
-        "published: normal(0, 0.02), as transformers has it; reference (classic only): the same cut "
-        "at two deviations, and Glorot's for two layers, as the reference code; scaled (modern "
+        "published: normal(0, 0.02), as transformers has it; reference (classic only): the same, "
+        "cut at two deviations, and Glorot's for two layers, as the reference code; scaled (modern "
         "only): input projections normal(0, 1/sqrt(H)), output projections zero, so that a new "
         "network is its embeddings",
     )
