@@ -6,9 +6,16 @@ python -m benchmarks.tables
 from __future__ import annotations
 
 import json
+import statistics
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from benchmarks import objectives, protocol
+
+Runs = dict[tuple[str, int], dict[str, Any]]
+"""Results by row and seed."""
 ROOT = Path(__file__).parent.parent
 BEGIN, END = "<!-- figures: python -m benchmarks.tables -->", "<!-- end of figures -->"
 
@@ -51,7 +58,117 @@ def benchmarks_page() -> str:
             "",
             *(f"- {name}: {_shown(value)}" for name, value in result["summary"].items()),
         ]
+    lines += _objectives()
     return "\n".join(lines) + "\n"
+
+
+def _objectives() -> list[str]:
+    """The family of objectives, each row and seed from a file of its own."""
+    files = sorted((ROOT / "benchmarks" / "results" / "objectives").glob("*.json"))
+    found = [load(f"objectives/{file.stem}") for file in files]
+    runs = {(r["summary"]["row"], r["summary"]["seed"]): r for r in found}
+    if not runs:
+        return []
+    machines = {f"{r['machine']['processor']}, torch {r['machine']['torch']}" for r in found}
+    commits = sorted({r["commit"] for r in found})
+    lines = [
+        "",
+        "## objectives",
+        "",
+        "    python -m benchmarks.objectives --row ROW --seed SEED",
+        "",
+        f"Commits {', '.join(commits)}; {'; '.join(sorted(machines))}; one thread a run.",
+        "",
+        "One small network (4 x 128, 8,192 word pieces, 32 x 64 tokens a step) on English",
+        "Wikipedia, 25 minutes of one processor a row, the published masks and weights, one",
+        "learning rate for all. Scores in percent, by a fixed protocol (benchmarks/protocol.py);",
+        "FLOPs as the reference counts them, less its dense embedding lookup. BLiMP by the encoder",
+        "with its own head: discriminators by the sum of log P(original), masked LMs by",
+        "pseudo-log-likelihood; the generator's in a column of its own.",
+        "",
+        *_table(_table_5(runs)),
+        "",
+        "The same at equal FLOPs: BLiMP (50 pairs a paradigm) where each row's curve passes the",
+        "FLOPs that the cheapest row spent in all, before its learning rate has fallen to zero.",
+        "",
+        *_table(_equal_flops(runs)),
+    ]
+    others = [run for (row, _), run in sorted(runs.items()) if row not in objectives.TABLE_5]
+    if others:
+        lines += [
+            "",
+            "Every other objective, one run of 8 minutes of one processor: what it learns, on",
+            "held-out text, at a tenth of the run and at its end.",
+            "",
+            *_table([row for run in others for row in _learning(run)]),
+        ]
+    return lines
+
+
+def _table_5(runs: Runs) -> list[dict[str, Any]]:
+    rows = []
+    for row, paper in objectives.PAPER.items():
+        seeds = [run["summary"] for (name, _), run in sorted(runs.items()) if name == row]
+        if seeds:
+            scores = (*protocol.SCORES, "mean", "blimp_generator")
+            rows.append(
+                {
+                    "row": row,
+                    "seeds": len(seeds),
+                    "steps": seeds[0]["steps"],
+                    "FLOPs": f"{seeds[0]['flops']:.2e}",
+                    **{name: _each(seeds, name) for name in scores},
+                    "paper (GLUE)": paper,
+                }
+            )
+    return rows
+
+
+def _each(seeds: list[dict[str, Any]], name: str) -> str | None:
+    values = [100 * seed[name] for seed in seeds if name in seed]
+    if not values:
+        return None
+    each = ", ".join(f"{value:.1f}" for value in values)
+    return each if len(values) == 1 else f"{statistics.fmean(values):.1f} ({each})"
+
+
+def _equal_flops(runs: Runs) -> list[dict[str, Any]]:
+    of_table = {key: run for key, run in runs.items() if key[0] in objectives.TABLE_5}
+    cheapest = min(run["summary"]["flops"] for run in of_table.values())
+    rows = []
+    for row in objectives.TABLE_5:
+        curves = [run["rows"] for (name, _), run in sorted(of_table.items()) if name == row]
+        if curves:
+            scores = [_at(curve, cheapest) for curve in curves]
+            rows.append(
+                {
+                    "row": row,
+                    "FLOPs": f"{cheapest:.2e}",
+                    "BLiMP": ", ".join(f"{100 * score:.1f}" for score in scores),
+                    "at its end": ", ".join(f"{100 * curve[-1]['blimp']:.1f}" for curve in curves),
+                }
+            )
+    return rows
+
+
+def _at(curve: list[dict[str, Any]], flops: float) -> float:
+    """BLiMP at so many FLOPs, on the straight line between two checkpoints."""
+    found = np.interp(flops, [row["flops"] for row in curve], [row["blimp"] for row in curve])
+    return float(found)
+
+
+def _learning(run: dict[str, Any]) -> list[dict[str, Any]]:
+    first, last = run["rows"][0], run["rows"][-1]
+    return [
+        {
+            "row": run["summary"]["row"],
+            "metric": name.removeprefix("eval_"),
+            "at a tenth": first[name],
+            "at the end": last[name],
+        }
+        for name in last
+        if name.startswith("eval_") and name.endswith(("loss", "auc", "generator_accuracy"))
+    ]
 
 
 def with_figures(readme: str) -> str:

@@ -26,7 +26,7 @@ from electra.cli import run
 from electra.convert import convert
 from electra.errors import ConfigError, DataError, OutputExistsError
 from electra.model.reference_names import reference_name
-from tests.golden.test_reference import load
+from tests.golden.values import load
 from tests.model.test_tf_checkpoint import reference_checkpoint
 from tests.tf_bundle import write_bundle
 

@@ -8,17 +8,17 @@ import pytest
 
 from electra.errors import DataError
 from electra.model.tf_checkpoint import TFCheckpoint, find_checkpoint
-from tests.golden import test_reference
+from tests.golden.values import load
 from tests.tf_bundle import write_bundle
 
-GOLDEN = Path(test_reference.__file__).parent
+GOLDEN = Path(__file__).parents[1] / "golden"
 DATA_SHA256 = "bd851a6ea8fb31c92bc0b59dfa460adf6614ba3fde1cf20aa7f9ae3395c33295"
 """Of the data file that the reference wrote; it is not kept, its tensors are."""
 
 
 def reference_checkpoint(folder: Path) -> Path:
     """The reference's own checkpoint: its index as it is, its data from the same tensors."""
-    weights = test_reference.load("initial_weights")
+    weights = load("initial_weights")
     data = b"".join(weights[name].tobytes() for name in sorted(weights))
     assert hashlib.sha256(data).hexdigest() == DATA_SHA256
     index = (GOLDEN / "tf_checkpoint" / "model.ckpt.index").read_bytes()
@@ -29,7 +29,7 @@ def reference_checkpoint(folder: Path) -> Path:
 
 def test_what_the_reference_wrote(tmp_path: Path) -> None:
     source = TFCheckpoint(reference_checkpoint(tmp_path))
-    expected = test_reference.load("initial_weights")
+    expected = load("initial_weights")
     assert source.shapes == {name: value.shape for name, value in expected.items()}
     for name, value in expected.items():
         assert np.array_equal(source.tensor(name), value), name
