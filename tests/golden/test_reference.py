@@ -11,8 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from benchmarks.golden import Golden, forward_deviations, step_deviations
+from benchmarks.golden import SPECIAL, Golden, forward_deviations, step_deviations
+from electra.model.pretraining_model import PretrainingModel
+from electra.model.reference_names import reference_name
 
 HERE = Path(__file__).parent
 FILES = ("batch", "initial_weights", "forward", "weights_after_6_steps")
@@ -79,3 +82,52 @@ def test_the_command_exits_with_1_beyond_tolerance(altered: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "beyond tolerance: disc_loss" in done.stderr
+
+
+@pytest.mark.parametrize(("embedding_size", "generator_size"), [(64, 64), (32, 128), (128, 64)])
+def test_folders_of_other_sizes(tmp_path: Path, embedding_size: int, generator_size: int) -> None:
+    """E = H of either network, and a generator of the discriminator's width.
+
+    The values are our own, so this holds the reading of such folders, not the numbers in them.
+    """
+    sizes = {
+        "vocab_size": 90,
+        "sequence_length": 16,
+        "batch_size": 4,
+        "hidden_size": 128,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 512,
+        "embedding_size": embedding_size,
+        "generator_hidden_size": generator_size,
+        "max_position_embeddings": 16,
+    }
+    record = json.loads((HERE / "steps.json").read_text())
+    record["config"] |= sizes
+    record["steps"] = record["steps"][:3]
+    (tmp_path / "steps.json").write_text(json.dumps(record))
+    generator = torch.Generator().manual_seed(0)
+    input_ids = torch.randint(5, 90, (4, 16), generator=generator)
+    batch = {
+        "input_ids": input_ids,
+        "attention_mask": torch.ones_like(input_ids),
+        "token_type_ids": torch.zeros_like(input_ids),
+        "masked_positions": torch.tensor([[3, 7, 0]] * 4),
+        "masked_weights": torch.tensor([[1.0, 1.0, 0.0]] * 4),
+        "replaced_by_mask_token": torch.tensor([[1, 0, 0]] * 4),
+    }
+    np.savez(tmp_path / "batch.npz", **{name: t.numpy() for name, t in batch.items()})
+    golden = Golden(tmp_path)
+    torch.manual_seed(0)
+    model = PretrainingModel(golden.config().model, vocab_size=90, special=SPECIAL)
+    weights = {}
+    for name, parameter in model.named_parameters():
+        theirs, transposed = reference_name(name)
+        value = parameter.detach().numpy()
+        weights[theirs] = value.T if transposed else value
+    assert ("electra/embeddings_project/kernel" in weights) == (embedding_size != 128)
+    assert ("generator/embeddings_project/kernel" in weights) == (embedding_size != generator_size)
+    np.savez(tmp_path / "initial_weights.npz", **weights)
+    objective = golden.objective()
+    for name, parameter in objective.model.named_parameters():
+        assert torch.equal(parameter, dict(model.named_parameters())[name]), name
