@@ -17,7 +17,6 @@ from rich.text import Text
 
 from electra.config import LabelledDataConfig
 from electra.errors import ConfigError
-from electra.evaluation.metrics import per_class
 from electra.evaluation.minimal_pairs import MINIMAL_PAIRS, minimal_pairs_result
 from electra.evaluation.token_scores import AUTO, METHODS, TextScorer
 from electra.tasks.predictor import Predictor
@@ -93,7 +92,7 @@ def evaluate(
             "metric": known.metric,
             "metrics": known.metrics(examples, predictions),
         }
-        tables = _tables(result, known.settings().get("labels") or [], examples, predictions)
+        tables = _tables(result, known.per_class(examples, predictions))
     if output is not None:
         write_text(output, json_format.dumps(result, indent=1, ensure_ascii=False) + "\n")
     if console is not None:
@@ -140,20 +139,14 @@ def _with_bar(
         )
 
 
-def _tables(
-    result: dict[str, Any],
-    labels: list[str],
-    examples: list[Any],
-    predictions: list[dict[str, Any]],
-) -> list[Table]:
+def _tables(result: dict[str, Any], classes: list[dict[str, Any]]) -> list[Table]:
     table = Table("metric", "value")
     for name, value in result["metrics"].items():
         table.add_row(name, f"{value:.4f}", style="bold" if name == result["metric"] else None)
-    if not labels:
+    if not classes:
         return [table]
-    truth, answers = [e.label for e in examples], [p["label"] for p in predictions]
     rows = Table("label", "precision", "recall", "f1", "rows")
-    for row in per_class(truth, answers, labels):
+    for row in classes:
         numbers = [f"{row[name]:.4f}" for name in ("precision", "recall", "f1")]
         rows.add_row(escape(str(row["label"])), *numbers, f"{row['support']:,}")
     return [table, rows]

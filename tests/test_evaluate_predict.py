@@ -152,7 +152,7 @@ def test_predict_standard_input(models: dict[str, Path]) -> None:
 
 
 def test_predict_streams(models: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    from electra import predict as module
+    from electra.tasks import inputs as module
 
     monkeypatch.setattr(module, "CHUNK", 2)
     read = 0

@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from electra.errors import DataError
 from electra.tasks.batches import Feature, pad
-from electra.tasks.labelled_data import LabelledExample
 from electra.tasks.model_folder import load_tokenizer, longest_input, reads_token_types
 from electra.tasks.task import Logits, Prediction, Task, load_task
 from electra.training.device import autocast, inference_dtype, pick_device
@@ -19,7 +17,6 @@ from electra.training.device import autocast, inference_dtype, pick_device
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-Text = str | tuple[str, str]
 Progress = Callable[[int, int], None]
 """Called with the number of inputs done and of all."""
 
@@ -64,21 +61,13 @@ class Predictor:
             task, model, tokenizer, device=on, dtype=inference_dtype(on), batch_size=batch_size
         )
 
-    def predict(self, texts: Sequence[Text], progress: Progress | None = None) -> list[Prediction]:
-        """A prediction for each text, or each pair for a model of two sentences.
+    def predict(self, texts: Sequence[Any], progress: Progress | None = None) -> list[Prediction]:
+        """A prediction for each input: a text, or what else the task's `of_texts` takes.
 
         Raises:
-            DataError: a pair where a single text is wanted, or the other way round.
+            DataError: an input of another form than the task reads.
         """
-        wants_pair = bool(self.task.settings().get("has_pair"))
-        examples = []
-        for number, text in enumerate(texts):
-            if isinstance(text, str) == wants_pair:
-                wanted = "two sentences" if wants_pair else "one sentence"
-                raise DataError(f"input {number}: the model reads {wanted}")
-            first, second = (text, None) if isinstance(text, str) else text
-            examples.append(LabelledExample(number, first, second))
-        return self.predict_examples(examples, progress)
+        return self.predict_examples(self.task.of_texts(texts), progress)
 
     def predict_examples(
         self, examples: Sequence[Any], progress: Progress | None = None

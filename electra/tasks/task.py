@@ -11,11 +11,11 @@ from __future__ import annotations
 import importlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TextIO, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,6 +95,35 @@ class Task(ABC, Generic[E]):
         """
 
     @abstractmethod
+    def of_texts(self, texts: Sequence[Any]) -> list[E]:
+        """Examples without labels from what `Predictor.predict` is given.
+
+        Raises:
+            DataError: an input of another form than the task reads.
+        """
+
+    def of_arguments(self, texts: Sequence[str]) -> list[E]:
+        """Examples from the texts of a command line; where one takes several, they come in turn.
+
+        Raises:
+            DataError: too few or too many, naming the columns of a file that would do.
+        """
+        return self.of_texts(texts)
+
+    @abstractmethod
+    def open_unlabelled(
+        self, input: str, data: LabelledDataConfig, stdin: TextIO | None = None
+    ) -> tuple[Iterator[E], int]:
+        """Examples without labels of a file or, for `-`, of standard input, read as they are taken.
+
+        Returns:
+            the examples, each with an `id`, and how many to answer together.
+
+        Raises:
+            DataError: what is missing or wrong, by file and row.
+        """
+
+    @abstractmethod
     def build_model(
         self, encoder: str, head: HeadConfig, *, from_scratch: bool = False
     ) -> PreTrainedModel:
@@ -149,6 +178,12 @@ class Task(ABC, Generic[E]):
     @abstractmethod
     def metrics(self, examples: Sequence[E], predictions: Sequence[Prediction]) -> dict[str, float]:
         """Metrics of the predictions for labelled examples; `metric` is among them."""
+
+    def per_class(
+        self, examples: Sequence[E], predictions: Sequence[Prediction]
+    ) -> list[dict[str, Any]]:
+        """`label`, `precision`, `recall`, `f1`, `support` of each class, where there are any."""
+        return []
 
     @abstractmethod
     def collapsed(self, examples: Sequence[E], predictions: Sequence[Prediction]) -> str | None:

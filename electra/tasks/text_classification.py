@@ -7,10 +7,10 @@ classification with the labels' names; multi-label is not there yet.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TextIO
 
 import numpy as np
 import torch
@@ -21,7 +21,14 @@ from electra.config import FinetuneConfig, HeadConfig, LabelledDataConfig
 from electra.errors import ConfigError, DataError
 from electra.evaluation import metrics
 from electra.tasks.batches import Feature
-from electra.tasks.labelled_data import Columns, LabelledExample, read_examples
+from electra.tasks.inputs import open_input
+from electra.tasks.labelled_data import (
+    Columns,
+    LabelledExample,
+    choose_columns,
+    read_examples,
+    row_example,
+)
 from electra.tasks.model_folder import find_encoder, load_config, load_with_head, quiet_transformers
 from electra.tasks.task import Logits, Prediction, Task, TaskLoss
 
@@ -129,6 +136,61 @@ class TextClassification(Task[LabelledExample]):
             for example in examples:
                 self._check_label(example)
         return examples
+
+    def of_texts(self, texts: Sequence[Any]) -> list[LabelledExample]:
+        """From texts, or pairs of them for a model of two sentences."""
+        examples = []
+        for number, text in enumerate(texts):
+            if isinstance(text, str) == self.has_pair:
+                wanted = "two sentences" if self.has_pair else "one sentence"
+                raise DataError(f"input {number}: the model reads {wanted}")
+            first, second = (text, None) if isinstance(text, str) else text
+            examples.append(LabelledExample(number, first, second))
+        return examples
+
+    def of_arguments(self, texts: Sequence[str]) -> list[LabelledExample]:
+        """For a model of two sentences the texts come in twos."""
+        if not self.has_pair:
+            return self.of_texts(texts)
+        if len(texts) % 2:
+            raise DataError(
+                f"the model reads two sentences, so texts come in twos; {len(texts)} given (or "
+                "give --input with a JSONL, CSV or TSV file of two columns)"
+            )
+        return self.of_texts(list(zip(texts[::2], texts[1::2], strict=True)))
+
+    def open_unlabelled(
+        self, input: str, data: LabelledDataConfig, stdin: TextIO | None = None
+    ) -> tuple[Iterator[LabelledExample], int]:
+        """Rows of text files and tables."""
+        names = (data.text_column, data.text_pair_column, self.columns.text, self.columns.text_pair)
+        # trained on a file without a header, so this one has none either
+        headerless = data.header == "auto" and self.columns.text.isdigit()
+        source = open_input(
+            input,
+            header="false" if headerless else data.header,
+            columns=[name for name in names if name],
+            stdin=stdin,
+        )
+        return self._of_rows(source.rows, source.place, data), source.chunk
+
+    def _of_rows(
+        self, rows: Iterator[dict[str, Any]], place: str, data: LabelledDataConfig
+    ) -> Iterator[LabelledExample]:
+        columns: Columns | None = None
+        for number, row in enumerate(rows):
+            if columns is None:
+                columns = choose_columns(list(row), data, place, labelled=False, known=self.columns)
+                if self.has_pair and list(row) == ["text"]:
+                    raise DataError(
+                        f"{place} holds one text a line, the model reads two sentences: give "
+                        "JSONL, CSV or TSV with two columns"
+                    )
+                self.check_pair(columns.text_pair is not None, place)
+            where = f"{place} row {number + 1}"
+            yield row_example(row, columns, number, where, allow_empty=True)
+        if columns is None:
+            raise DataError(f"{place} holds no rows")
 
     def check_pair(self, has_pair: bool, source: str) -> None:
         """Refuse one sentence where two are wanted, and the other way round.
@@ -305,6 +367,13 @@ class TextClassification(Task[LabelledExample]):
             if area is not None:
                 result["auc"] = area
         return result
+
+    def per_class(
+        self, examples: Sequence[LabelledExample], predictions: Sequence[Prediction]
+    ) -> list[dict[str, Any]]:
+        """Of each label; none for regression."""
+        truth, answers = [e.label or "" for e in examples], [p["label"] for p in predictions]
+        return metrics.per_class(truth, answers, self.labels) if self.labels else []
 
     def collapsed(
         self, examples: Sequence[LabelledExample], predictions: Sequence[Prediction]
