@@ -84,6 +84,9 @@ def evaluate(
                 f"{known.name}"
             )
         examples = known.read(data, columns)
+        if progress is not None:
+            for note in known.notes(examples):
+                progress.print(note, highlight=False, markup=False)
         predictions = _with_bar(predictor, examples, progress)
         result = {
             "task": known.name,

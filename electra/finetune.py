@@ -20,13 +20,14 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from electra.config import BUDGETS, FINETUNE_DEFAULTS, FinetuneConfig
+from electra.config import BUDGETS, FinetuneConfig, finetune_defaults
 from electra.errors import ConfigError, DataError, Interrupted
 from electra.recipe import resolve
 from electra.tasks.batches import LengthBatches
 from electra.tasks.best import BestModel
 from electra.tasks.budget import in_steps, with_budget
 from electra.tasks.model_folder import (
+    add_special_tokens,
     find_encoder,
     load_tokenizer,
     longest_input,
@@ -133,7 +134,7 @@ def finetune(
         validation: the same; the best of some ten evaluations on it is kept (ties: the earlier).
         output: the folder to make.
         task: a name from `electra.tasks.task.TASKS`.
-        config: none: `FINETUNE_DEFAULTS` alone.
+        config: none: `finetune_defaults(task)` alone.
         seeds: runs, with seeds counted up from `training.seed`; above 1 each has a folder
             `seed-K/` and the best is copied up.
         resume: `never`, `auto`, or the output folder itself.
@@ -146,7 +147,7 @@ def finetune(
         Interrupted: after Ctrl-C or SIGTERM; a checkpoint is on disk.
     """
     console = console or Console(quiet=True)
-    config = config or resolve(FinetuneConfig, [("defaults", FINETUNE_DEFAULTS)])
+    config = config or resolve(FinetuneConfig, finetune_defaults(task))
     if seeds < 1:
         raise ConfigError(f"--seeds is {seeds}; allowed: 1 or more")
     world = join_world()
@@ -176,6 +177,9 @@ def finetune(
             world=world,
             console=console,
         )
+        if world.is_main:
+            for note in (*learned.notes(examples), *learned.notes(inputs.validation)):
+                console.print(note, highlight=False, markup=False)
         config = dataclasses.replace(config, training=with_budget(config, len(examples)))
         run = open_run(output, resume=resume, overwrite=overwrite, world=world)
         if seeds == 1:
@@ -267,15 +271,16 @@ def _finetune_once(run: RunFolder, config: FinetuneConfig, inputs: _Inputs) -> S
     predictor = Predictor(task, model, tokenizer, device=device, dtype=inference_dtype(device))
     pad_token_id = tokenizer.pad_token_id
     assert isinstance(pad_token_id, int), "load_tokenizer refuses a tokenizer without padding"
+    train = [f for f in predictor.features(inputs.train) if f.target is not None]
     source = LengthBatches(
-        predictor.features(inputs.train),
+        train,
         task.targets,
         pad_token_id=pad_token_id,
         global_batch_size=config.training.global_batch_size,
         seed=config.training.seed,
     )
     validation = predictor.features(inputs.validation)
-    training = in_steps(config.training, len(inputs.train))
+    training = in_steps(config.training, len(train))
     store = CheckpointStore(run.checkpoints, keep=training.save_total_limit)
     best = BestModel(run.path, metric=task.metric, fresh=run.status == "fresh", world=world)
     state = TrainState()
@@ -292,13 +297,14 @@ def _finetune_once(run: RunFolder, config: FinetuneConfig, inputs: _Inputs) -> S
 
     def evaluate() -> dict[str, float]:
         logits = predictor.logits(validation)
-        predictions = task.decode(inputs.validation, validation, logits)
-        metrics = task.metrics(inputs.validation, predictions)
+        tuned = task.tuned(inputs.validation, validation, logits)
+        predictions = tuned.decode(inputs.validation, validation, logits)
+        metrics = tuned.metrics(inputs.validation, predictions)
         best.offer(
             state.step,
             metrics,
-            task.collapsed(inputs.validation, predictions),
-            lambda folder: save_model_folder(folder, task, model, tokenizer),
+            tuned.collapsed(inputs.validation, predictions),
+            lambda folder: save_model_folder(folder, tuned, model, tokenizer),
         )
         return metrics
 
@@ -366,6 +372,7 @@ def _build(
             f"--model {inputs.encoder}: its tokenizer has {len(tokenizer)} tokens, its network "
             f"{model.config.vocab_size}; they do not belong together"
         )
+    add_special_tokens(model, tokenizer, inputs.task.special_tokens)
     reads = longest_input(model.config) or config.data.max_length
     tokenizer.model_max_length = min(config.data.max_length, reads)
     return model, tokenizer

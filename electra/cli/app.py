@@ -21,6 +21,7 @@ Overwrite = Annotated[bool, Parameter(negative="")]
 Json = Annotated[bool, Parameter(negative="")]
 Input = Annotated[str | None, Parameter(allow_leading_hyphen=True)]
 """A file, or `-`, which is a value here and no flag."""
+_READING = {"text_column", "text_pair_column", "label_column", "header", "lost_answers"}
 Overrides = Annotated[dict[str, str] | None, Parameter(parse=False)]
 
 
@@ -40,10 +41,10 @@ def columns_of(overrides: dict[str, str] | None) -> LabelledDataConfig:
     tables = nest(overrides or {})
     for name, table in tables.items():
         for key in table:
-            if name != "data" or key == "max_length":
+            if name != "data" or key not in _READING:
                 raise ConfigError(
                     f"--{name}.{key.replace('_', '-')} does not change a finished model; allowed: "
                     "--data.text-column, --data.text-pair-column, --data.label-column, "
-                    "--data.header"
+                    "--data.header, --data.lost-answers"
                 )
     return resolve(FinetuneConfig, [("command line", tables)]).data

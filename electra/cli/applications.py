@@ -16,7 +16,7 @@ from electra.cli.app import (
     fields_help,
     progress_console,
 )
-from electra.config import FINETUNE_DEFAULTS, FinetuneConfig
+from electra.config import FinetuneConfig, finetune_defaults
 from electra.recipe import nest, resolve
 
 
@@ -59,7 +59,7 @@ def finetune(
     from_scratch
         Random weights of the encoder's shape, to know what pretraining is worth.
     """
-    layers = [("defaults", FINETUNE_DEFAULTS), ("command line", nest(overrides or {}))]
+    layers = [*finetune_defaults(task), ("command line", nest(overrides or {}))]
     config = resolve(FinetuneConfig, layers)
     from electra.finetune import finetune as run_finetune
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 from electra.config.corpus import DataConfig, PrepareSettings
 from electra.config.finetuning import (
     FINETUNE_DEFAULTS,
+    TASK_DEFAULTS,
     FinetuneConfig,
     FinetuneTrainingConfig,
     HeadConfig,
     LabelledDataConfig,
+    finetune_defaults,
 )
 from electra.config.model import ModelConfig
 from electra.config.objective import ObjectiveConfig
@@ -28,6 +30,7 @@ from electra.config.training import (
 __all__ = [
     "BUDGETS",
     "FINETUNE_DEFAULTS",
+    "TASK_DEFAULTS",
     "DataConfig",
     "FinetuneConfig",
     "FinetuneTrainingConfig",
@@ -41,4 +44,5 @@ __all__ = [
     "PretrainConfig",
     "ScheduleConfig",
     "TrainingConfig",
+    "finetune_defaults",
 ]

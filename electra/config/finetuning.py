@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Literal
 
-from electra.config.option import option, require
+from electra.config.option import option, positive, require
 from electra.config.training import (
     BUDGETS,
     LoggingConfig,
@@ -23,6 +23,11 @@ class HeadConfig:
     dropout: float | None = option(None, "dropout before the head; none: the encoder's own")
     pooling: Literal["auto", "cls", "mean"] = option(
         "auto", "what a sentence is read from, modern family only; auto: mean"
+    )
+    head: Literal["plain", "joint"] = option(
+        "plain",
+        "question answering: plain, start and end apart; joint, the end given the start, and "
+        "answerability",
     )
 
     def __post_init__(self) -> None:
@@ -67,9 +72,25 @@ class LabelledDataConfig:
     )
     header: Literal["auto", "true", "false"] = option("auto", "whether CSV and TSV have one")
     max_length: int = option(128, "tokens of an example; longer ones are cut")
+    doc_stride: int = option(
+        128, "question answering: tokens that a window of a long context shares with the next"
+    )
+    max_answer_length: int | None = option(
+        None, "question answering: tokens of an answer; none: 30, in Chinese 50"
+    )
+    lost_answers: Literal["drop", "search", "refuse"] = option(
+        "drop",
+        "question answering: answers that do not occur at their offset; drop: not trained on; "
+        "search: looked for in the whole context",
+    )
+    language: Literal["auto", "en", "zh"] = option(
+        "auto", "question answering: whose scorer compares answers; auto: zh where most is Han"
+    )
 
     def __post_init__(self) -> None:
         require(self.max_length >= 4, "data.max-length", self.max_length, "4 or more")
+        require(self.doc_stride >= 0, "data.doc-stride", self.doc_stride, "0 or more")
+        positive(self, "data", "max_answer_length")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -93,3 +114,18 @@ FINETUNE_DEFAULTS: dict[str, dict[str, Any]] = {
 The learning rate is the reference code's for small and base encoders; the paper's 3e-4 for small
 ones (table 7) is for encoders trained for days. Its layer-wise decay of 0.8 is for 12 layers.
 """
+
+TASK_DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
+    "multiple-choice": {
+        "data": {"max_length": 512},
+        "training": {"global_batch_size": 16},
+        "optimizer": {"learning_rate": 5e-5},
+    },
+    "question-answering": {"data": {"max_length": 384}},
+}
+"""What a task has otherwise than `FINETUNE_DEFAULTS`, by its name."""
+
+
+def finetune_defaults(task: str) -> list[tuple[str, dict[str, Any]]]:
+    """The layers below the user's flags, for `electra.recipe.resolve`."""
+    return [("defaults", FINETUNE_DEFAULTS), (f"defaults of {task}", TASK_DEFAULTS.get(task, {}))]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -28,11 +28,14 @@ class Feature:
     input_ids: list[int]
     token_type_ids: list[int] | None = None
     target: Any = None
-    """What the task's `targets` turns into a tensor; None where it is not known."""
+    """What the task's `targets` turns into a tensor; None where it is not known, which training
+    leaves out."""
+    more_inputs: Mapping[str, Sequence[int]] | None = None
+    """Further inputs of the model with a number for each token; padded by 0."""
 
 
 def pad(features: Sequence[Feature], pad_token_id: int) -> Batch:
-    """`input_ids`, `attention_mask` and, where features have them, `token_type_ids`, each [B, L].
+    """`input_ids`, `attention_mask` and what else features have (`token_type_ids`), each [B, L].
 
     L is the length of the longest.
     """
@@ -52,6 +55,12 @@ def pad(features: Sequence[Feature], pad_token_id: int) -> Batch:
     }
     if features[0].token_type_ids is not None:
         batch["token_type_ids"] = torch.from_numpy(token_type_ids)  # [B, L]
+    for name in features[0].more_inputs or ():
+        rows = torch.zeros(len(features), length, dtype=torch.int64)  # [B, L]
+        for row, feature in enumerate(features):
+            assert feature.more_inputs is not None, "all features of a task have the same inputs"
+            rows[row, : len(feature.input_ids)] = torch.as_tensor(feature.more_inputs[name])
+        batch[name] = rows
     return batch
 
 

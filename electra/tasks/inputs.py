@@ -65,7 +65,14 @@ def open_input(
 
 def answers_in_json(input: str | None) -> bool:
     """Whether the answers are JSON without being asked: JSONL in and `-` are JSONL out."""
-    return input == STDIN or (input is not None and kind_of(Path(input)) == "jsonl")
+    return input == STDIN or (
+        input is not None and (is_json(input) or kind_of(Path(input)) == "jsonl")
+    )
+
+
+def is_json(source: str) -> bool:
+    """Whether a file is one JSON value by its name (.json, .json.gz)."""
+    return source.lower().removesuffix(".gz").endswith(".json")
 
 
 def _stream_rows(stream: TextIO) -> Iterator[dict[str, Any]]:

@@ -48,6 +48,6 @@ class FinetuneObjective(nn.Module):
     def forward(self, batch: Batch, generator: torch.Generator) -> StepOutput:
         """The task's loss, summed over targets; dropout draws from torch's own generator."""
         inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
-        logits = self.model(**inputs).logits.float()
+        logits = self.task.logits(self.model, inputs, batch["labels"]).float()
         loss = self.task.loss(logits, batch["labels"], label_smoothing=self.label_smoothing)
         return StepOutput(losses={_LOSS: loss.total}, metrics=loss.metrics)

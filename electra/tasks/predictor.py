@@ -102,7 +102,7 @@ class Predictor:
             batch = pad([features[i] for i in rows], pad_token_id)
             batch = {name: tensor.to(self.device) for name, tensor in batch.items()}
             with autocast(self.device, self.dtype):
-                output = self.model(**batch).logits
+                output = self.task.logits(self.model, batch)
             for row, answer in zip(rows, output.float().cpu().numpy(), strict=True):
                 answers[row] = answer
             if progress is not None:

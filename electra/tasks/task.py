@@ -24,12 +24,16 @@ from torch import Tensor
 from electra.config import FinetuneConfig, HeadConfig, LabelledDataConfig
 from electra.errors import ConfigError, DataError, did_you_mean
 from electra.tasks.batches import Feature
+from electra.training.loop import Batch
 from electra.training.run_folder import write_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-TASKS = {"text-classification": "electra.tasks.text_classification:TextClassification"}
+TASKS = {
+    "text-classification": "electra.tasks.text_classification:TextClassification",
+    "question-answering": "electra.tasks.question_answering:QuestionAnswering",
+}
 """Name -> import path of the class."""
 TASK_FILE = "task.json"
 
@@ -55,6 +59,8 @@ class Task(ABC, Generic[E]):
 
     name: ClassVar[str]
     """As on the Hub: `text-classification`, ..."""
+    special_tokens: ClassVar[tuple[str, ...]] = ()
+    """What the task writes into texts; made tokens of their own before training."""
 
     @property
     @abstractmethod
@@ -161,6 +167,19 @@ class Task(ABC, Generic[E]):
     def targets(self, features: Sequence[Feature], length: int) -> Tensor:
         """The targets of a batch whose inputs are [B, length]; first dimension B."""
 
+    def logits(
+        self, model: PreTrainedModel, inputs: Batch, targets: Tensor | None = None
+    ) -> Tensor:
+        """What the model says of a batch, first dimension B.
+
+        Args:
+            model: from `build_model` or `load_model`.
+            inputs: of `pad`.
+            targets: in training, for a head that is told a part of the answer.
+        """
+        answer: Tensor = model(**inputs).logits
+        return answer
+
     @abstractmethod
     def num_targets(self, targets: Tensor) -> Tensor:
         """How many targets the loss is divided by; a scalar."""
@@ -168,6 +187,12 @@ class Task(ABC, Generic[E]):
     @abstractmethod
     def loss(self, logits: Tensor, targets: Tensor, *, label_smoothing: float = 0.0) -> TaskLoss:
         """The loss of a batch, summed over targets."""
+
+    def tuned(
+        self, examples: Sequence[E], features: Sequence[Feature], logits: Sequence[Logits]
+    ) -> Self:
+        """The task with what decoding takes from validation data, such as a threshold."""
+        return self
 
     @abstractmethod
     def decode(
@@ -178,6 +203,10 @@ class Task(ABC, Generic[E]):
     @abstractmethod
     def metrics(self, examples: Sequence[E], predictions: Sequence[Prediction]) -> dict[str, float]:
         """Metrics of the predictions for labelled examples; `metric` is among them."""
+
+    def notes(self, examples: Sequence[E]) -> list[str]:
+        """Lines for the person about what reading had to put up with."""
+        return []
 
     def per_class(
         self, examples: Sequence[E], predictions: Sequence[Prediction]
