@@ -93,7 +93,7 @@ def _read(
     header: str,
 ) -> tuple[Columns, list[LabelledExample]]:
     asked = [c for c in (data.text_column, data.text_pair_column, data.label_column) if c]
-    rows = _rows(source, header, asked)
+    rows = source_rows(source, header, asked)
     first = next(rows, None)
     if first is None:
         raise DataError(f"{source} holds no rows")
@@ -190,7 +190,12 @@ def label_name(value: Any) -> str:
     return str(value).strip()
 
 
-def _rows(source: str, header: str, asked: Iterable[str]) -> Iterator[dict[str, Any]]:
+def source_rows(source: str, header: str, asked: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """Rows of a file or of `ID:split`; `header` and `asked` as in `read_rows`.
+
+    Raises:
+        DataError: it is neither.
+    """
     if Path(source).is_file():
         return read_rows(Path(source), header=header, columns=asked)
     identity, colon, split = source.rpartition(":")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -113,6 +113,34 @@ def load_with_head(
         )
     loaded: PreTrainedModel = model
     return loaded
+
+
+def add_special_tokens(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tokens: Sequence[str]
+) -> None:
+    """Make each a token of its own; those that are new are drawn like the embeddings there are.
+
+    White space before such a token is part of it, so that with spaces around it and without the
+    words beside it are split alike.
+    """
+    from transformers import AddedToken
+
+    known = tokenizer.get_vocab()
+    new = [token for token in tokens if token not in known]
+    if not new:
+        return
+    tokenizer.add_tokens(
+        [AddedToken(t, lstrip=True, normalized=False, special=True) for t in new],
+        special_tokens=True,
+    )
+    if len(tokenizer) > model.config.vocab_size:
+        model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    ids = tokenizer.convert_tokens_to_ids(new)
+    embeddings: Any = model.get_input_embeddings()
+    with torch.no_grad():
+        old = embeddings.weight[: len(known)]
+        drawn = torch.randn(len(new), old.shape[1], device=old.device)
+        embeddings.weight[ids] = old.mean(0) + old.std(0) * drawn
 
 
 def reads_token_types(model: PreTrainedModel) -> bool:

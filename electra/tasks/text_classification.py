@@ -18,9 +18,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from electra.config import FinetuneConfig, HeadConfig, LabelledDataConfig
-from electra.errors import ConfigError, DataError
+from electra.errors import DataError
 from electra.evaluation import metrics
 from electra.tasks.batches import Feature
+from electra.tasks.heads import probabilities, with_text_head
 from electra.tasks.inputs import open_input
 from electra.tasks.labelled_data import (
     Columns,
@@ -29,7 +30,7 @@ from electra.tasks.labelled_data import (
     read_examples,
     row_example,
 )
-from electra.tasks.model_folder import find_encoder, load_config, load_with_head, quiet_transformers
+from electra.tasks.model_folder import load_config, load_with_head
 from electra.tasks.task import Logits, Prediction, Task, TaskLoss
 
 if TYPE_CHECKING:
@@ -220,7 +221,7 @@ class TextClassification(Task[LabelledExample]):
         elif example.label not in self.labels:
             raise DataError(
                 f'{example.place} has the label "{example.label}", which the training data does '
-                f"not have; known labels: {_listed(self.labels)}"
+                f"not have; known labels: {listed(self.labels)}"
             )
 
     def build_model(
@@ -233,29 +234,14 @@ class TextClassification(Task[LabelledExample]):
         """
         from transformers import AutoModelForSequenceClassification
 
-        found = find_encoder(encoder)
-        config = load_config(found)
-        if hasattr(config, "classifier_pooling"):
-            config.classifier_pooling = "mean" if head.pooling == "auto" else head.pooling
-        elif head.pooling == "mean":
-            raise ConfigError(
-                f"--model.pooling is mean; {config.model_type} reads a sentence from its first "
-                "token alone (allowed: auto, cls)"
-            )
-        if head.dropout is not None:
-            config.classifier_dropout = head.dropout
-        names = self.labels or ("score",)
-        config.id2label = dict(enumerate(names))
-        config.label2id = {name: i for i, name in enumerate(names)}
-        config.problem_type = self.problem_type  # type: ignore[assignment]
-        if from_scratch:
-            with quiet_transformers():
-                auto_class: Any = AutoModelForSequenceClassification
-                fresh: PreTrainedModel = auto_class.from_config(
-                    config, dtype=torch.float32, trust_remote_code=False
-                )
-            return fresh
-        return load_with_head(AutoModelForSequenceClassification, found, config)
+        return with_text_head(
+            AutoModelForSequenceClassification,
+            encoder,
+            head,
+            labels=self.labels or ("score",),
+            problem_type=self.problem_type,
+            from_scratch=from_scratch,
+        )
 
     def load_model(self, folder: Path) -> PreTrainedModel:
         """A fine-tuned model; its head must be there."""
@@ -328,19 +314,7 @@ class TextClassification(Task[LabelledExample]):
         """`label`, its probability `score`, and `scores` of all labels; for regression `score`."""
         if self.problem_type == REGRESSION:
             return [{"label": None, "score": float(x[0]), "scores": {}} for x in logits]
-        predictions = []
-        for row in logits:
-            exponents = np.exp(row.astype(np.float64) - row.max())
-            scores = (exponents / exponents.sum()).tolist()
-            best = int(np.argmax(row))
-            predictions.append(
-                {
-                    "label": self.labels[best],
-                    "score": scores[best],
-                    "scores": dict(zip(self.labels, scores, strict=True)),
-                }
-            )
-        return predictions
+        return [label_prediction(self.labels, row) for row in logits]
 
     def metrics(
         self, examples: Sequence[LabelledExample], predictions: Sequence[Prediction]
@@ -404,6 +378,18 @@ def _number(text: str) -> float | None:
     return number if np.isfinite(number) else None
 
 
-def _listed(names: Sequence[str], most: int = 20) -> str:
+def label_prediction(labels: Sequence[str], logits: Logits) -> Prediction:
+    """The likeliest `label`, its probability `score`, and the `scores` of all; logits [labels]."""
+    scores = probabilities(logits)
+    best = int(np.argmax(logits))
+    return {
+        "label": labels[best],
+        "score": scores[best],
+        "scores": dict(zip(labels, scores, strict=True)),
+    }
+
+
+def listed(names: Sequence[str], most: int = 20) -> str:
+    """Names for a message; of many the first."""
     rest = f", ... ({len(names)} in all)" if len(names) > most else ""
     return ", ".join(names[:most]) + rest
