@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 
 TASKS = {
     "text-classification": "electra.tasks.text_classification:TextClassification",
+    "token-classification": "electra.tasks.token_classification:TokenClassification",
     "question-answering": "electra.tasks.question_answering:QuestionAnswering",
+    "relation-extraction": "electra.tasks.relation_extraction:RelationExtraction",
 }
 """Name -> import path of the class."""
 TASK_FILE = "task.json"
