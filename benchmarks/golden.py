@@ -225,14 +225,17 @@ def step_deviations(golden: Golden) -> list[Deviation]:
     found = []
     for ours, theirs in names.items():
         pairs = zip(rows.rows, steps, strict=True)
-        largest = max(_relative(row[ours], step[theirs]) for row, step in pairs)
-        found.append(Deviation(f"{theirs} of {len(steps)} steps", largest, 1e-5, "relative"))
+        largest = np.max([_relative(row[ours], step[theirs]) for row, step in pairs])  # or NaN
+        quantity = f"{theirs} of {len(steps)} steps"
+        found.append(Deviation(quantity, float(largest), 1e-5, "relative"))
     final = golden.load(f"weights_after_{len(steps)}_steps")
-    largest = max(
-        _largest(parameter.detach(), _in_our_order(name, final))
-        for name, parameter in objective.model.named_parameters()
+    largest = np.max(
+        [
+            _largest(parameter.detach(), _in_our_order(name, final))
+            for name, parameter in objective.model.named_parameters()
+        ]
     )
-    found.append(Deviation(f"weights after {len(steps)} steps", largest, 1e-5, "absolute"))
+    found.append(Deviation(f"weights after {len(steps)} steps", float(largest), 1e-5, "absolute"))
     return found
 
 

@@ -5,10 +5,10 @@
     python -m benchmarks.objectives --list
 
 Every row trains the same encoder on the same text with the same optimizer; only the objective
-differs. Budgets are minutes of one processor: 25 for the rows of table 5, about what a quarter of
-an hour on two undisturbed cores is worth, and 8 for the others. `--calibrate` turns them into
-steps: the processor time of a step of every row on one thread, in turns. It is written down, so
-that a run can be stopped, resumed and disturbed without changing what it computes. The rows of
+differs. Budgets are minutes of one processor: 25 for the rows of table 5, which is some 16 minutes
+of two (two threads were 1.5 times as fast as one), and 8 for the others. `--calibrate` turns them
+into steps: the processor time of a step of every row on one thread, in turns. It is written down,
+so that a run can be stopped, resumed and disturbed without changing what it computes. The rows of
 table 5 are scored by `benchmarks/protocol.py`, and at every tenth of the run by BLiMP (50 pairs a
 paradigm), which makes a curve; the others show what they learned on held-out text. One JSON a row
 and seed under `benchmarks/results/objectives/`.
@@ -41,6 +41,7 @@ from electra.objectives.objective import PretrainingObjective, RunFacts, build_o
 from electra.prepare import prepare
 from electra.pretrain import examples_of, pretrain
 from electra.recipe import read_recipe, resolve
+from electra.training.checkpoint import module_tensors
 from electra.training.device import keep_memory, pick_dtype, seed_everything, training_attention
 from electra.training.loop import fit
 from electra.training.optimizer import build_optimizer
@@ -90,7 +91,7 @@ OTHERS: dict[str, dict[str, dict[str, Any]]] = {
     "span_masking": {"objective": {"masking": "span"}},
     "corrective_head": {"objective": {"encoder_mlm_weight": 1.0}},
     "contrastive": {"objective": {"contrastive_weight": 1.0}},
-    "decoupled_optimizers": {"optimizer": {"generator_learning_rate": 2e-3}},
+    "decoupled_optimizers": {"optimizer": {"generator_learning_rate": 1e-3}},
 }
 ROWS = {**TABLE_5, **OTHERS}
 
@@ -156,7 +157,10 @@ def config_of(row: str, *, steps: int, seed: int, work: Path) -> PretrainConfig:
 
 
 def _calibrate(work: Path, wanted: list[str], rounds: int) -> None:
-    """Time a step of each row in turns; what was known of other rows stays."""
+    """Time a step of each row in turns with `electra`; what was known stays as it was.
+
+    A row that is timed later is written as its ratio to `electra` times what `electra` took first.
+    """
     known = {row["row"]: row for row in _speeds()["rows"]} if SPEED.is_file() else {}
     if not (work / "bert-seed0" / "masked_lm").is_dir() and "fast_electra" in wanted:
         print("fast_electra is left out: its generator is what the row bert with seed 0 trains")
@@ -176,18 +180,25 @@ def _calibrate(work: Path, wanted: list[str], rounds: int) -> None:
         torch.set_num_threads(2)
         wall[2].append(1e3 * contestants[REFERENCE].time_steps()[1])
         torch.set_num_threads(1)
-    for row, found in times.items():
-        known[row] = {
-            "row": row,
-            "milliseconds": statistics.fmean(
-                map(statistics.median, (found[: rounds // 2], found[rounds // 2 :]))
-            ),
-            "fastest": min(found),
-            "slowest": max(found),
-        }
+    found = {row: statistics.fmean(map(statistics.median, _halves(times[row]))) for row in times}
+    before = known.get(REFERENCE, {"milliseconds": found[REFERENCE]})["milliseconds"]
+    for row, milliseconds in found.items():
+        if row not in known:
+            known[row] = {
+                "row": row,
+                "milliseconds": milliseconds * before / found[REFERENCE],
+                "fastest": min(times[row]),
+                "slowest": max(times[row]),
+                "electra_beside_it": found[REFERENCE],
+            }
     rows = [known[row] for row in ROWS if row in known]
     summary = {"rounds": rounds, "two_threads_faster": min(wall[1]) / min(wall[2])}
     finish(rows, summary, json_file=SPEED)
+
+
+def _halves(times: list[float]) -> tuple[list[float], list[float]]:
+    """Of the rounds early in the run, and of those late in it."""
+    return times[: len(times) // 2], times[len(times) // 2 :]
 
 
 def _speeds() -> dict[str, Any]:
@@ -268,9 +279,11 @@ def _run(given: argparse.Namespace, corpus: Corpus, console: Console) -> None:
     per_step = speeds[row]
     steps = 60 if given.quick else int(60_000 * minutes / per_step)
     config = config_of(row, steps=steps, seed=seed, work=given.work)
-    run = given.work / f"{row}-seed{seed}"
+    run = given.work / (f"{row}-seed{seed}" + ("-quick" if given.quick else ""))
     started = time.monotonic()
     report = pretrain(data=corpus.folder, output=run, config=config, resume="auto", console=console)
+    if report["steps"] != steps:
+        sys.exit(f"{run} holds a run of {report['steps']} steps, not {steps}: move it aside")
     trained = time.monotonic() - started
     flops = flops_per_step(config)
     curve = _evaluations(run, flops)
@@ -279,7 +292,7 @@ def _run(given: argparse.Namespace, corpus: Corpus, console: Console) -> None:
     if row in TABLE_5:
         pairs = 10 if given.quick else protocol.PAIRS
         _add_blimp(curve, run, config, corpus, pairs=min(pairs, CURVE_PAIRS))
-        folder = given.work / f"{row}-seed{seed}-scores"
+        folder = run.with_name(run.name + "-scores")
         scores = protocol.score(run, folder, seed=seed, pairs=pairs, console=console)
     summary = {
         "row": row,
@@ -326,7 +339,9 @@ def _add_blimp(
     tokenizer = load_tokenizer(corpus.folder)
     for row in curve:
         folder = run / "checkpoints" / f"step-{row['step']:08d}"
-        objective.load_state_dict(load_file(folder / "model.safetensors"), strict=False)
+        saved = load_file(folder / "model.safetensors")
+        assert saved.keys() == module_tensors(objective).keys(), "a checkpoint of this row"
+        objective.load_state_dict(saved, strict=False)  # of tied tensors one is there
         parts = run / ".curve"
         shutil.rmtree(parts, ignore_errors=True)
         for part in objective.model.save_parts(parts).values():

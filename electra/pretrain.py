@@ -58,7 +58,10 @@ from electra.training.schedule import Budget, TrainState
 
 EVAL_TOKENS = 32_768
 EVAL_ROWS = 64
-_MAY_CHANGE = {"training": {*BUDGETS, "eval_steps", "save_steps", "save_total_limit", "device"}}
+_MAY_CHANGE = {
+    "training": {*BUDGETS, "eval_steps", "save_steps", "save_total_limit", "device"},
+    "objective": {"generator_folder", "replacements"},  # by their content, as data is
+}
 """Fields that a resumed run may have otherwise than it began."""
 
 
@@ -162,7 +165,7 @@ def _train(
         inputs |= parts.identities()
         may_change["model"] = {part.role for part in parts.parts}
     if run.status != "continued":
-        for note in [*(parts.notes if parts else []), *_size_warning(objective.model)]:
+        for note in [*(parts.notes if parts else []), *_size_warning(objective)]:
             tell(note)
     if run.status == "continued":
         check_same_run(run.path, config, inputs, may_change=may_change)
@@ -265,13 +268,14 @@ def _validation_batches(
     return list(batches())
 
 
-def _size_warning(model: PretrainingModel) -> list[str]:
-    """A line where the generator is as large as the discriminator."""
-    if model.generator is None:
+def _size_warning(objective: PretrainingObjective) -> list[str]:
+    """A line where the generator is as large as the discriminator, and need not be."""
+    model, generator = objective.model, objective.generator_config
+    if generator is None:
         return []
-    encoder, generator = model.encoder.config, model.generator.config
+    encoder = model.encoder.config
     width, layers = encoder.hidden_size, encoder.num_hidden_layers
-    if (generator.hidden_size, generator.num_hidden_layers) != (width, layers):
+    if generator.hidden_size < width or generator.num_hidden_layers < layers:
         return []
     why = "as --model.weight-sharing all makes them one network, " if model.sharing == "all" else ""
     return [

@@ -141,3 +141,55 @@ def test_a_rate_for_a_generator_that_is_not_trained() -> None:
     for objective in ({"name": "masked_lm"}, {"generator": "uniform"}):
         with pytest.raises(ConfigError, match="no generator is trained"):
             tiny_config("modern", objective=objective, optimizer={"generator_learning_rate": 1e-3})
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        (
+            {"objective": {"discriminator_weight": -5}},
+            "discriminator-weight is -5.0; allowed: 0",
+        ),
+        ({"objective": {"encoder_mlm_copy": True}}, "only with --objective.encoder-mlm-weight"),
+        (
+            {"objective": {"name": "masked_lm"}, "model": {"weight_sharing": "gdes"}},
+            "--model.weight-sharing gdes does not apply to masked_lm",
+        ),
+        (
+            {
+                "model": {"weight_sharing": "all", "generator_size": 1.0, "generator_layers": None},
+                "optimizer": {"generator_learning_rate": 1e-3},
+            },
+            "generator and discriminator are one network",
+        ),
+        (
+            {"objective": {"contrastive_weight": 1}, "training": {"micro_batch_size": 1}},
+            "--training.micro-batch-size 2 or more",
+        ),
+        (
+            {
+                "objective": {"name": "two_stage"},
+                "model": {
+                    "weight_sharing": "none",
+                    "generator_size": 1.0,
+                    "generator_layers": None,
+                    "discriminator": "somewhere",
+                },
+            },
+            "would overwrite --model.discriminator somewhere",
+        ),
+        (
+            {"objective": {"name": "fast_electra", "generator": "uniform", "temperature": 2}},
+            "--objective.generator uniform does not apply to fast_electra",
+        ),
+    ],
+)
+def test_what_does_not_go_together(sections: dict[str, dict[str, Any]], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        tiny_config("classic", **sections)
+    assert message in str(caught.value)
+
+
+def test_a_fixed_generator_warm_starts_at_any_generator_size() -> None:
+    objective = {"generator": "uniform", "warm_start": 0.5}
+    assert tiny_config("classic", objective=objective).objective.warm_start == 0.5

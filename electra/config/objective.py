@@ -17,6 +17,7 @@ OBJECTIVES: Mapping[str, tuple[str, ...]] = {
         "discriminator_weight",
         "warm_start",
         "encoder_mlm_weight",
+        "encoder_mlm_copy",
         "contrastive_weight",
     ),
     "masked_lm": _MASKS,
@@ -97,6 +98,9 @@ class ObjectiveConfig:
         "after the warm start, weight of predicting the original tokens from the "
         "discriminator's reading of the corrupted text (corrective head)",
     )
+    encoder_mlm_copy: bool = option(
+        False, "corrective head: let it copy the input as far as the discriminator trusts it"
+    )
     contrastive_weight: float = option(
         0.0, "weight of telling a text's cropped copy from other texts (COCO-LM's SCL)"
     )
@@ -133,6 +137,18 @@ class ObjectiveConfig:
             self.duplicate_positions,
             f"false with --objective.masking {self.masking}, which draws no position twice",
         )
+        self._check_applies()
+        for field in dataclasses.fields(self):
+            if field.name.endswith("_weight"):
+                value = getattr(self, field.name)
+                flag = "objective." + field.name.replace("_", "-")
+                require(value >= 0, flag, value, "0 or more")
+        require(
+            self.encoder_mlm_weight > 0 or not self.encoder_mlm_copy,
+            "objective.encoder-mlm-copy",
+            self.encoder_mlm_copy,
+            "true only with --objective.encoder-mlm-weight above 0",
+        )
         if self.generator != "masked_lm":
             for name in ("generator_weight", "temperature"):
                 require(
@@ -141,6 +157,8 @@ class ObjectiveConfig:
                     getattr(self, name),
                     f"1 with --objective.generator {self.generator}, which is not a network",
                 )
+
+    def _check_applies(self) -> None:
         for field in dataclasses.fields(self):
             given = getattr(self, field.name)
             if given != field.default and field.name not in ("name", *OBJECTIVES[self.name]):

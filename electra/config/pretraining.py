@@ -43,30 +43,58 @@ class PretrainConfig:
             self.data.max_length,
             f"at most model.max_position_embeddings {self.model.max_position_embeddings}",
         )
-        if self.objective.warm_start and self.model.generator_size != 1:
+        self._check_sharing()
+        if (
+            self.objective.warm_start
+            and self.objective.generator == "masked_lm"
+            and self.model.generator_size != 1
+        ):
             raise ConfigError(
                 "--objective.warm-start hands the encoder's layers to the generator: it needs "
                 f"--model.generator-size 1, not {self.model.generator_size}"
             )
-        if self.objective.name == "electric" and self.model.weight_sharing == "all":
-            raise ConfigError(
-                "--model.weight-sharing all does not apply to electric: its noise comes from two "
-                "towers; allowed: embeddings, gdes, none"
-            )
         self._check_two_stage()
-        if self.objective.name == "adversarial" and self.model.weight_sharing == "all":
+        rows = self.training.micro_batch_size or self.training.global_batch_size
+        if self.objective.contrastive_weight and rows < 2:
             raise ConfigError(
-                "--model.weight-sharing all does not apply to adversarial: generator and "
-                "discriminator work against each other; allowed: embeddings, gdes, none"
+                "--objective.contrastive-weight compares the texts of a forward pass: it needs "
+                "--training.micro-batch-size 2 or more"
             )
-        takes = OBJECTIVES[self.objective.name]
-        if self.optimizer.generator_learning_rate is not None and (
-            not {"generator_weight", "reinforce_weight"} & {*takes}
-            or self.objective.generator != "masked_lm"
-        ):
+
+    @property
+    def trains_generator(self) -> bool:
+        """Whether a network beside the encoder is trained to propose."""
+        takes = {"generator_weight", "reinforce_weight"} & {*OBJECTIVES[self.objective.name]}
+        return bool(takes) and self.objective.generator == "masked_lm"
+
+    def _check_sharing(self) -> None:
+        sharing, name = self.model.weight_sharing, self.objective.name
+        what = f"{name} with generator {self.objective.generator}"
+        if sharing != "embeddings" and not self.trains_generator:
             raise ConfigError(
-                f"--optimizer.generator-learning-rate does not apply to {self.objective.name} with "
-                f"generator {self.objective.generator}: no generator is trained"
+                f"--model.weight-sharing {sharing} does not apply to {what}: no generator is "
+                "trained beside the encoder; leave it out"
+            )
+        alone = {
+            "electric": "its noise comes from two towers",
+            "adversarial": "generator and discriminator work against each other",
+        }
+        if sharing == "all" and name in alone:
+            raise ConfigError(
+                f"--model.weight-sharing all does not apply to {name}: {alone[name]}; "
+                "allowed: embeddings, gdes, none"
+            )
+        if self.optimizer.generator_learning_rate is None:
+            return
+        if not self.trains_generator:
+            raise ConfigError(
+                f"--optimizer.generator-learning-rate does not apply to {what}: no generator is "
+                "trained"
+            )
+        if sharing == "all":
+            raise ConfigError(
+                "--optimizer.generator-learning-rate does not apply to --model.weight-sharing all: "
+                "generator and discriminator are one network"
             )
 
     def _check_two_stage(self) -> None:
@@ -77,6 +105,11 @@ class PretrainConfig:
             raise ConfigError(
                 "--objective.name two_stage freezes the generator, and shared tables would move "
                 f"it: it needs --model.weight-sharing none, not {model.weight_sharing}"
+            )
+        if self.objective.start_from_generator and model.discriminator is not None:
+            raise ConfigError(
+                f"--objective.start-from-generator would overwrite --model.discriminator "
+                f"{model.discriminator}: give --objective.start-from-generator false"
             )
         layers = model.num_hidden_layers
         smaller = model.generator_size != 1 or model.generator_layers not in (None, layers)

@@ -15,6 +15,7 @@ from transformers import ElectraConfig, ElectraForMaskedLM, ElectraForPreTrainin
 
 from electra.config import ModelConfig
 from electra.corpus.tokenizer import SpecialIds
+from electra.errors import ConfigError
 
 HEAD_SIZE = 64
 """Width of a generator's attention heads (google-research/electra, get_generator_config)."""
@@ -53,6 +54,13 @@ def generator_config(config: ModelConfig, encoder: ElectraConfig) -> ElectraConf
     """
     hidden = round(encoder.hidden_size * config.generator_size)
     heads = max(1, hidden // HEAD_SIZE) if hidden != encoder.hidden_size else None
+    if not hidden or (heads and hidden % heads):
+        near = max(1, round(hidden / HEAD_SIZE)) * HEAD_SIZE
+        raise ConfigError(
+            f"--model.generator-size {config.generator_size} makes the generator {hidden} wide, "
+            f"which {heads or 1} heads cannot share; with {near / encoder.hidden_size:.6g} it is "
+            f"{near} wide"
+        )
     changes = {
         "hidden_size": hidden,
         "num_attention_heads": heads or encoder.num_attention_heads,

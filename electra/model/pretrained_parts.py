@@ -26,7 +26,7 @@ from tokenizers import Tokenizer
 from electra.config import ModelConfig, PretrainConfig
 from electra.corpus.tokenizer import SpecialIds, load_tokenizer, num_ids, vocabulary_hash
 from electra.errors import ConfigError
-from electra.model.pretraining_model import PretrainingModel
+from electra.model.pretraining_model import ENERGY, PretrainingModel
 from electra.model.released import Part, State, open_part, recorded_part
 from electra.model.sharing import disentangled
 
@@ -131,6 +131,9 @@ class PretrainedParts:
             body, rtd_head = self.discriminator.read(masked_lm=False)
         if model.masked_lm is not None:
             body, masked_lm_head = self.discriminator.read(masked_lm=True)
+        is_energy = any(hasattr(self.discriminator.config, name) for name in ENERGY)
+        if is_energy != (model.two_tower is not None):
+            rtd_head = None  # an energy is no probability of being replaced, nor the other way
         generator_body, generator_head = self._read_generator()
         for name, table in disentangled(model.encoder):
             whole = body[f"embeddings.{name}.weight"]
@@ -149,6 +152,8 @@ class PretrainedParts:
                 generator_body = {k: v for k, v in own if not k.startswith(shared)}
             _copy(model.generator.base_model, generator_body)
             _copy(model.generator, generator_head)
+        elif model.two_tower is not None:
+            self.notes.append("the two towers that make the noise are fresh")
         elif model.generator is not None:
             fresh = "generator's head" if model.sharing == "all" else "generator"
             self.notes.append(

@@ -178,8 +178,6 @@ class PretrainingModel(nn.Module):
 
         Needs a generator of the encoder's width and a masked-LM head on the encoder.
         """
-        if self.sharing == "all":
-            return
         for _, table in disentangled(self.encoder):
             table.merge()
         with summed_tables(self.encoder):

@@ -112,7 +112,8 @@ class Adversarial(ReplacedTokenDetection):
 
     def baseline_logits(self, generator_hidden: Tensor) -> Tensor:
         """The product w . h, (B, P, H_G) -> (B, P), with gradient for w alone."""
-        return generator_hidden.detach().float() @ self.baseline
+        with torch.autocast(generator_hidden.device.type, enabled=False):
+            return generator_hidden.detach().float() @ self.baseline
 
     def forward(self, batch: Batch, generator: torch.Generator) -> StepOutput:
         """Losses summed over their targets."""

@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from electra.config import ObjectiveConfig
+from electra.objectives.copying import copy_loss
 from electra.objectives.masked_lm import masked_lm_loss, masked_lm_means
 from electra.objectives.masking import with_masks
 from electra.objectives.objective import Networks, ProbeOutput, count_real, real_tokens
@@ -43,6 +44,11 @@ class AllTokensMLM(ProposingObjective):
             generator=config.generator == "masked_lm",
             discriminator=config.copy_mechanism,
         )
+
+    @property
+    def keeps_masked_lm(self) -> bool:
+        """Not: the head has never seen a [MASK], and could not fill one."""
+        return False
 
     @property
     def loss_weights(self) -> Mapping[str, float]:
@@ -99,19 +105,6 @@ class AllTokensMLM(ProposingObjective):
         if scores is None:
             return ProbeOutput(means)
         return ProbeOutput(means, scores[real], is_replaced[real])
-
-
-def copy_loss(token_losses: Tensor, scores: Tensor, kept: Tensor) -> Tensor:
-    """-log of the mixture of copy and softmax, elementwise.
-
-    Args:
-        token_losses: -log softmax(original token).
-        scores: logit of not copying.
-        kept: whether the input is the original, so that copying is right.
-    """
-    log_predicted = F.logsigmoid(scores) - token_losses
-    log_copied = F.logsigmoid(-scores)
-    return -torch.where(kept, torch.logaddexp(log_copied, log_predicted), log_predicted)
 
 
 OBJECTIVE = AllTokensMLM

@@ -30,8 +30,8 @@ TAU = 1.0
 
 
 def crop(batch: Batch, special: SpecialIds, generator: torch.Generator) -> Batch:
-    """[CLS] and a contiguous run of nine tenths of each row's tokens: `input_ids` and
-    `attention_mask`, (B, ceil(0.9 L)).
+    """[CLS] and a contiguous run of nine tenths of each row's tokens: `input_ids`, `attention_mask`
+    and, where the batch has them, `token_type_ids`, (B, ceil(0.9 L)).
     """
     input_ids = batch["input_ids"]
     rows, length = input_ids.shape
@@ -45,13 +45,17 @@ def crop(batch: Batch, special: SpecialIds, generator: torch.Generator) -> Batch
     index[:, 0] = 0
     mask = slot < kept.unsqueeze(1)
     cropped = input_ids.gather(1, index).masked_fill(~mask, special.pad)
-    return {"input_ids": cropped, "attention_mask": mask.long()}
+    view = {"input_ids": cropped, "attention_mask": mask.long()}
+    if "token_type_ids" in batch:
+        view["token_type_ids"] = batch["token_type_ids"].gather(1, index) * mask
+    return view
 
 
 def contrastive_loss(one: Tensor, other: Tensor) -> Tensor:
     """InfoNCE over both views, (B, H) and (B, H), summed over texts and averaged over views."""
-    views = F.normalize(torch.cat([one, other]).float(), dim=-1)  # (2B, H)
-    cosines = views @ views.T / TAU
+    with torch.autocast(one.device.type, enabled=False):
+        views = F.normalize(torch.cat([one, other]).float(), dim=-1)  # (2B, H)
+        cosines = views @ views.T / TAU
     cosines.fill_diagonal_(float("-inf"))
     rows = len(one)
     partner = torch.arange(2 * rows, device=one.device).roll(rows)

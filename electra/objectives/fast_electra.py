@@ -105,6 +105,11 @@ class FastElectra(PretrainingObjective):
         found = {"name": self.config.generator_folder, "sha256": self.generator.sha256}
         return {"objective.generator-folder": found}
 
+    @property
+    def generator_config(self) -> Any:
+        """Of the frozen network."""
+        return self.generator.network.config
+
     def begin_run(self, run: RunFacts) -> None:
         """Check that the generator fits the corpus; open the folder of replacements.
 

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer
@@ -112,6 +113,11 @@ class PretrainingObjective(nn.Module, ABC):
     def inputs(self) -> Mapping[str, dict[str, str]]:
         """What decides the outcome beside data and recipe: flag -> `name` and `sha256`."""
         return {}
+
+    @property
+    def generator_config(self) -> Any:
+        """The configuration of the network that proposes, if one does whose size can be chosen."""
+        return None if self.model.generator is None else self.model.generator.config
 
     def begin_run(self, run: RunFacts) -> None:
         """Called once before training begins or goes on; nothing happens here.

@@ -33,6 +33,11 @@ class ReplaceMLM(ProposingObjective):
         return Networks(masked_lm=True, generator=config.generator == "masked_lm")
 
     @property
+    def keeps_masked_lm(self) -> bool:
+        """Not: the head has never seen a [MASK], and could not fill one."""
+        return False
+
+    @property
     def loss_weights(self) -> Mapping[str, float]:
         """Of both networks."""
         return {"generator_loss": self.config.generator_weight, "encoder_mlm_loss": 1.0}

@@ -9,9 +9,10 @@ token, special ones too, whether it was replaced. A sample equal to the original
 
 Three additions, all off in the classic recipes. Warm start: for a first share of the budget the
 encoder is trained as a masked LM, then its first layers and head become the generator. Corrective
-head (COCO-LM, Meng et al. 2021, in its plain form): the encoder also predicts the original tokens
-at the masked positions from the corrupted text, which keeps lexical knowledge in it. Contrastive
-loss (COCO-LM): see `contrastive.py`.
+head: the encoder also predicts the original tokens at the masked positions from the corrupted text,
+which keeps lexical knowledge in it; as in COCO-LM (Meng et al. 2021, section 3.1) with
+`encoder_mlm_copy`, where the prediction may copy the input by the discriminator's verdict, which
+gets no gradient from it. Contrastive loss (COCO-LM): see `contrastive.py`.
 
 Cost: generator and encoder read every token; the vocabulary is met at the masked positions (twice
 with the corrective head); the contrastive loss adds nine tenths of an encoder pass.
@@ -31,6 +32,7 @@ from torch.nn import functional as F
 from electra.config import ObjectiveConfig
 from electra.model.pretraining_model import PretrainingModel, gather
 from electra.objectives.contrastive import contrastive_loss, crop
+from electra.objectives.copying import copy_loss
 from electra.objectives.masked_lm import encoder_logits, masked_lm_loss, masked_lm_means
 from electra.objectives.masking import with_masks
 from electra.objectives.objective import Networks, ProbeOutput, count_real, real_tokens
@@ -82,8 +84,10 @@ class ReplacedTokenDetection(ProposingObjective):
 
     @property
     def keeps_masked_lm(self) -> bool:
-        """Not after a mere warm start: the encoder has moved on."""
-        return self.config.encoder_mlm_weight > 0
+        """Not after a mere warm start, the encoder has moved on; nor of a corrective head alone,
+        which has never seen a [MASK].
+        """
+        return self.config.warm_start > 0 and self.config.encoder_mlm_weight > 0
 
     @property
     def loss_weights(self) -> Mapping[str, float]:
@@ -148,9 +152,7 @@ class ReplacedTokenDetection(ProposingObjective):
         if judged.generator_logits is not None:
             output.losses["generator_loss"] = self.generator_loss(judged, batch)
         if self.config.encoder_mlm_weight:
-            rows = gather(judged.hidden, batch["masked_positions"])
-            token_logits = self.model.encoder_token_logits(rows)
-            output.losses["encoder_mlm_loss"] = masked_lm_loss(token_logits, batch)
+            output.losses["encoder_mlm_loss"] = self.corrective_loss(judged, batch)
         if self.config.contrastive_weight:
             output.losses["contrastive_loss"] = self.contrast(judged, batch, generator)
         return output
@@ -159,6 +161,19 @@ class ReplacedTokenDetection(ProposingObjective):
         """Maximum likelihood, summed over the masked positions."""
         assert judged.generator_logits is not None
         return masked_lm_loss(judged.generator_logits, batch)
+
+    def corrective_loss(self, judged: Judged, batch: Batch) -> Tensor:
+        """-log p(original token), read from the corrupted text, over the masked positions."""
+        positions = batch["masked_positions"]
+        logits = self.model.encoder_token_logits(gather(judged.hidden, positions))  # (B, P, V)
+        if not self.config.encoder_mlm_copy:
+            return masked_lm_loss(logits, batch)
+        originals = batch["original_ids"]
+        flat = logits.flatten(0, 1).float()
+        losses = F.cross_entropy(flat, originals.flatten(), reduction="none").view_as(originals)
+        scores = judged.scores.detach().gather(1, positions)
+        kept = judged.corrupted_input_ids.gather(1, positions) == originals
+        return (copy_loss(losses, scores, kept) * batch["masked_weights"]).sum()
 
     def discriminator_loss(self, judged: Judged, batch: Batch) -> Tensor:
         """Binary cross-entropy, summed over the judged tokens."""
@@ -188,6 +203,8 @@ class ReplacedTokenDetection(ProposingObjective):
             rows = gather(judged.hidden, batch["masked_positions"])
             token_logits = self.model.encoder_token_logits(rows)
             means |= masked_lm_means("encoder_mlm", token_logits, batch)
+            loss = self.corrective_loss(judged, batch)
+            means["encoder_mlm_loss"] = (loss, counts["encoder_mlm_loss"])
         if self.config.contrastive_weight:
             loss = self.contrast(judged, batch, generator)
             means["contrastive_loss"] = (loss, counts["contrastive_loss"])

@@ -70,7 +70,7 @@ class ReplacementStore:
         file = folder / HEADER
         if file.is_file():
             _check(folder, file, header)
-        elif any(not path.name.startswith(f".{HEADER}") for path in folder.iterdir()):
+        elif any(HEADER not in path.name for path in folder.iterdir()):
             raise ConfigError(
                 f"--objective.replacements {folder} holds other files and no {HEADER}: give a "
                 "folder of its own"

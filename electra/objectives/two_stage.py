@@ -21,6 +21,7 @@ The generator has to be as large as the discriminator to hand its weights over.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -61,6 +62,11 @@ class TwoStage(ReplacedTokenDetection):
         if self._first_stage:
             return {"generator_loss": self.config.generator_weight}
         return {"discriminator_loss": self.config.discriminator_weight}
+
+    @property
+    def generator_config(self) -> Any:
+        """None where the discriminator starts from it: it has to be as large then."""
+        return None if self.config.start_from_generator else super().generator_config
 
     def begin_step(self, progress: float) -> None:
         """Hand over when the generator's share of the budget is used."""

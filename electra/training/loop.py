@@ -200,7 +200,7 @@ class _Window:
                 "step": state.step,
                 "tokens_seen": state.tokens_seen,
                 "seconds": round(state.seconds, 3),
-                "lr": optimizer.param_groups[0]["lr"],
+                "lr": optimizer.param_groups[0]["lr"] / optimizer.param_groups[0]["lr_scale"],
                 **row,
                 "tokens_per_second": round(speed, 1),
                 **({"progress": self._progress} if budget.minutes is not None else {}),

@@ -191,3 +191,9 @@ def test_the_references_initial_weights() -> None:
     assert glorot == 3  # both projections and the last layer
     with pytest.raises(ConfigError, match="initialization reference is not for the modern family"):
         tiny_config("modern", model={"initialization": "reference"})
+
+
+def test_a_generator_whose_heads_do_not_divide_its_width() -> None:
+    shape = {"hidden_size": 512, "num_attention_heads": 8, "generator_size": 0.33333}
+    with pytest.raises(ConfigError, match=r"171 wide, which 2 heads cannot share; with 0\.375 it"):
+        PretrainingModel(tiny_config("classic", model=shape).model, vocab_size=9, special=SPECIAL)

@@ -112,11 +112,13 @@ def test_ties_survive_moves_and_reloads(family: str, sharing: str) -> None:
     assert len({id(p) for p in objective.parameters()}) == number
 
 
+@pytest.mark.parametrize("sharing", ["gdes", "embeddings", "none", "all"])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_warm_start_hands_over_the_sum(family: str) -> None:
+def test_a_warm_start_hands_over_all(family: str, sharing: str) -> None:
+    """After it the generator predicts what the masked LM on the encoder did."""
     objective = make(
         family,
-        model={"weight_sharing": "gdes", **SAME_SIZE},
+        model={"weight_sharing": sharing, **SAME_SIZE},
         objective={"warm_start": 0.5},
     )
     config = tiny_config(family, optimizer={"weight_decay": 0.0}).optimizer
@@ -125,12 +127,17 @@ def test_a_warm_start_hands_over_the_sum(family: str) -> None:
         group["lr"] = 1e-2
     gradients(objective, "encoder_mlm_loss")
     optimizer.step()
-    model = objective.model
-    before = model.encoder.get_input_embeddings().weight.clone()
-    assert any(table.delta.any() for _, table in disentangled(model.encoder))
-    objective.begin_step(0.5)
-    assert torch.allclose(model.generator.get_input_embeddings().weight, before)
-    assert torch.allclose(model.encoder.get_input_embeddings().weight, before)
+    model, batch = objective.model, padded_batch()
+    ids, real = batch["input_ids"], batch["attention_mask"].bool()
+    assert all(table.delta.any() for _, table in disentangled(model.encoder))
+    everywhere = torch.arange(14).expand(3, 14)
+    with torch.no_grad():
+        before = model.encoder_token_logits(model.encoder_hidden(ids, batch))[real]
+        objective.begin_step(0.5)
+        after = model.generator_logits(ids, batch, everywhere)[real]
+        kept = model.encoder_token_logits(model.encoder_hidden(ids, batch))[real]
+    assert torch.allclose(after, before, atol=1e-5)
+    assert torch.allclose(kept, before, atol=1e-5)
 
 
 @pytest.mark.parametrize("sharing", ["embeddings", "gdes", "none"])

@@ -29,6 +29,16 @@ def test_the_crop_is_a_run_of_nine_tenths() -> None:
     assert len(starts) > 1
 
 
+def test_the_crop_keeps_token_types() -> None:
+    batch = padded_batch()
+    batch["token_type_ids"] = (batch["input_ids"] % 2) * batch["attention_mask"]
+    cropped = crop(batch, SPECIAL, noise())
+    kept = cropped["attention_mask"].bool()
+    expected = (cropped["input_ids"] % 2)[kept]
+    assert torch.equal(cropped["token_type_ids"][kept], expected)
+    assert not cropped["token_type_ids"][~kept].any()
+
+
 def test_the_loss_against_a_loop() -> None:
     one, other = torch.randn(2, 3, 5, generator=torch.Generator().manual_seed(0))
     views = [*one, *other]

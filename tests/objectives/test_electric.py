@@ -1,5 +1,6 @@
 """Electric: towers blind to what they predict, the paper's loss, an energy that learns."""
 
+import io
 import json
 import math
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 from torch import Tensor
 from transformers import (
     AutoConfig,
@@ -320,3 +322,26 @@ def check_scores(run: Path, family: str) -> None:
 def test_what_it_takes() -> None:
     with pytest.raises(ConfigError, match=r"temperature 2\.0 does not apply to electric"):
         ObjectiveConfig(name="electric", temperature=2.0)
+
+
+def test_an_energy_is_not_continued_as_a_probability(corpus: Path, tmp_path: Path) -> None:
+    """Nor the other way round: the head is fresh then, and that is said."""
+    runs = {"electric": tiny_config("modern", objective=NAME), "rtd": tiny_config("modern")}
+    for name, config in runs.items():
+        pretrain(data=corpus, output=tmp_path / name, config=config)
+    for first, then in (("electric", "rtd"), ("rtd", "electric")):
+        shown = io.StringIO()
+        model = {"discriminator": str(tmp_path / first / "discriminator")}
+        config = tiny_config("modern", model=model, objective={"name": runs[then].objective.name})
+        run = tmp_path / f"{first}-{then}"
+        console = Console(file=shown, width=400)
+        pretrain(data=corpus, output=run, config=config, console=console)
+        assert "head for replaced tokens" in shown.getvalue()
+        assert ("two towers that make the noise are fresh" in shown.getvalue()) == (
+            then == "electric"
+        )
+        saved = AutoConfig.from_pretrained(run / "discriminator")
+        assert hasattr(saved, "electra_logit") == (then == "electric")
+        assert TextScorer.open(run, device="cpu").method == (
+            "electric" if then == "electric" else "discriminator"
+        )

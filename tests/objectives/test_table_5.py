@@ -5,11 +5,13 @@ import math
 import pytest
 import torch
 
-from electra.objectives.all_tokens_mlm import AllTokensMLM, copy_loss
+from electra.objectives.all_tokens_mlm import AllTokensMLM
+from electra.objectives.copying import copy_loss
 from electra.objectives.electra_15_percent import Electra15Percent
 from electra.objectives.objective import PretrainingObjective
 from electra.objectives.proposals import ProposingObjective
 from electra.objectives.replace_mlm import ReplaceMLM
+from electra.objectives.replaced_token_detection import ReplacedTokenDetection
 from electra.training.loop import Batch
 from tests.objectives.build import make, noise, padded_batch
 
@@ -178,3 +180,37 @@ def test_the_encoders_loss_does_not_reach_the_generator(family: str, name: str) 
     sum(losses.values(), start=torch.zeros(())).backward()
     for part, parameter in objective.model.named_parameters():
         assert not part.startswith("generator.") or parameter.grad is None, part
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_corrective_head_with_its_copy_gate(family: str) -> None:
+    """Against a loop; the gate is the discriminator's verdict, and gets no gradient from it."""
+    objective = make(
+        family,
+        objective={"encoder_mlm_weight": 1.0, "encoder_mlm_copy": True, "mask_prob": 0.3},
+    )
+    assert isinstance(objective, ReplacedTokenDetection)
+    prepared, corrupted, _ = corrupted_of(objective)
+    model = objective.model
+    with torch.no_grad():
+        hidden = model.encoder_hidden(corrupted, prepared)
+        probabilities = model.encoder_token_logits(hidden).softmax(-1)
+        trusted = 1 - model.replaced_logits(hidden).sigmoid()
+    expected = 0.0
+    for row in range(3):
+        for slot in range(prepared["masked_positions"].shape[1]):
+            if prepared["masked_weights"][row, slot]:
+                place = int(prepared["masked_positions"][row, slot])
+                original = int(prepared["input_ids"][row, place])
+                copied = 1.0 if int(corrupted[row, place]) == original else 0.0
+                gate = float(trusted[row, place])
+                p = gate * copied + (1 - gate) * float(probabilities[row, place, original])
+                expected -= math.log(p)
+    generator = noise()
+    prepared, _ = objective.prepare(padded_batch(), generator)
+    losses = objective.forward(prepared, generator).losses
+    assert losses["encoder_mlm_loss"].item() == pytest.approx(expected, rel=1e-4)
+    losses["encoder_mlm_loss"].backward()
+    own = {"classifier", "discriminator_predictions"}
+    for name, parameter in model.discriminator.named_parameters():
+        assert name.split(".")[0] not in own or parameter.grad is None, name

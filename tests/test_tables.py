@@ -1,0 +1,64 @@
+"""The tables of docs/benchmarks.md from results made up here."""
+
+from typing import Any
+
+import pytest
+
+from benchmarks import tables
+
+
+def result(row: str, seed: int, **summary: float) -> dict[str, Any]:
+    scores = {
+        "blimp": 0.5,
+        "sst2": 0.7,
+        "stsb": 0.4,
+        "conll2003": 0.1,
+        "blimp_scored_by": "masked_lm",
+    }
+    curve = [
+        {"step": 1, "flops": 1e9, "blimp": 0.5, "eval_generator_loss": 9.0},
+        {"step": 2, "flops": 3e9, "blimp": 0.7, "eval_generator_loss": 8.0, "eval_auc": 0.6},
+    ]
+    about = {"row": row, "seed": seed, "steps": 2, "flops": 3e9, **scores, **summary}
+    machine = {"processor": "P", "torch": "T", "cores": 1, "transformers": "X"}
+    return {"summary": about, "rows": curve, "commit": "c", "machine": machine}
+
+
+def test_two_seeds_are_a_mean_and_each() -> None:
+    runs = {("bert", 0): result("bert", 0), ("bert", 1): result("bert", 1, sst2=0.8)}
+    (row,) = tables._table_5(runs)
+    assert row["seeds"] == 2
+    assert row["sst2"] == "75.0 (70.0, 80.0)"
+    assert row["mean of three"] == "41.7 (40.0, 43.3)"
+    assert row["paper (GLUE)"] == 82.2
+
+
+def test_an_encoder_that_never_saw_a_mask_is_not_scored_by_one() -> None:
+    runs = {("replace_mlm", 0): result("replace_mlm", 0)}
+    (row,) = tables._table_5(runs)
+    assert row["blimp"] is None
+    assert row["BLiMP by"] is None
+    assert tables._equal_flops(runs) == []
+
+
+def test_curves_are_read_at_the_cheapest_rows_flops() -> None:
+    runs = {("bert", 0): result("bert", 0), ("electra", 0): result("electra", 0, flops=2e9)}
+    bert, electra = tables._equal_flops(runs)
+    assert bert["BLiMP"] == electra["BLiMP"] == "60.0"
+    assert bert["at its end"] == "70.0"
+
+
+def test_a_metric_that_begins_later_has_no_start() -> None:
+    rows = tables._learning(result("two_stage", 0))
+    assert [(r["metric"], r["at a tenth"], r["at the end"]) for r in rows] == [
+        ("generator_loss", 9.0, 8.0),
+        ("auc", None, 0.6),
+    ]
+
+
+def test_nothing_is_typed_in() -> None:
+    assert tables._each([], "sst2") is None
+    assert tables._each([{"sst2": 0.5}], "sst2") == "50.0"
+    assert tables._at([{"flops": 0.0, "blimp": 0.0}, {"flops": 2.0, "blimp": 1.0}], 1.0) == (
+        pytest.approx(0.5)
+    )
