@@ -25,7 +25,9 @@ from transformers.models.prophetnet.tokenization_prophetnet import (
 from electra.cli import run
 from electra.convert import convert
 from electra.errors import ConfigError, DataError, OutputExistsError
+from electra.evaluation.token_scores import TextScorer
 from electra.model.reference_names import reference_name
+from electra.tasks.model_folder import load_tokenizer
 from tests.golden.values import load
 from tests.model.test_tf_checkpoint import reference_checkpoint
 from tests.tf_bundle import write_bundle
@@ -363,3 +365,15 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().err
     assert shown.startswith("electra: there is no TensorFlow checkpoint ")
     assert shown.count("\n") == 1
+
+
+def test_what_was_converted_without_a_vocabulary_is_not_read_as_text(tmp_path: Path) -> None:
+    folders, _ = told(reference_checkpoint(tmp_path), output=tmp_path / "out")
+    for given in (tmp_path / "out", *folders.values()):
+        if given.name != "encoder":
+            with pytest.raises(
+                ConfigError, match=r"holds no tokenizer .*convert does with --vocab"
+            ):
+                TextScorer.open(given, device="cpu")
+    with pytest.raises(ConfigError, match="holds no tokenizer"):
+        load_tokenizer(str(folders["encoder"]))

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 _POSITIONS_AFTER_PADDING = {"roberta", "xlm-roberta", "camembert", "roberta-prelayernorm", "mpnet"}
 """Their first position has the number pad_token_id + 1."""
+_TOKENIZER_FILES = (
+    *("tokenizer.json", "vocab.txt", "vocab.json"),
+    *("spiece.model", "sentencepiece.bpe.model", "tokenizer.model"),
+)
 
 
 def find_encoder(given: str) -> str:
@@ -59,13 +63,20 @@ def load_config(encoder: str) -> PreTrainedConfig:
 
 
 def load_tokenizer(encoder: str) -> PreTrainedTokenizerBase:
-    """The encoder's tokenizer.
+    """The encoder's tokenizer, for which `[SEP]` in a text is text, as it is for `prepare`.
 
     Raises:
         ConfigError: there is none, it is not a fast one, or it cannot pad.
     """
     from transformers import AutoTokenizer
 
+    folder = Path(encoder)
+    # transformers makes one of five tokens where there is none
+    if folder.is_dir() and not any((folder / name).is_file() for name in _TOKENIZER_FILES):
+        raise ConfigError(
+            f"--model {encoder} holds no tokenizer ({', '.join(_TOKENIZER_FILES[:2])}, ...): copy "
+            "the files of the one it was trained with there (electra convert does with --vocab)"
+        )
     with _one_line(encoder), quiet_transformers():
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             encoder, **_where(encoder)
@@ -74,6 +85,7 @@ def load_tokenizer(encoder: str) -> PreTrainedTokenizerBase:
         raise ConfigError(f"--model {encoder}: its tokenizer has no tokenizer.json")
     if tokenizer.pad_token_id is None:
         raise ConfigError(f"--model {encoder}: its tokenizer has no padding token")
+    tokenizer.split_special_tokens = True
     return tokenizer
 
 
@@ -130,8 +142,8 @@ def add_special_tokens(
     if not new:
         return
     tokenizer.add_tokens(
-        [AddedToken(t, lstrip=True, normalized=False, special=True) for t in new],
-        special_tokens=True,
+        # special ones would be split like the text they stand in
+        [AddedToken(t, lstrip=True, normalized=False, special=False) for t in new]
     )
     if len(tokenizer) > model.config.vocab_size:
         model.resize_token_embeddings(len(tokenizer), mean_resizing=False)

@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from shutil import copyfile
 from typing import Any
 
 import pytest
@@ -204,3 +205,17 @@ def test_progress(runs: dict[str, Path]) -> None:
     scorer = TextScorer.open(runs["mlm"], device="cpu", batch_size=4)
     scorer.score(["a film", "the good play", "a film"], lambda *numbers: told.append(numbers))
     assert told == [(4, 5), (5, 5)]
+
+
+def test_special_tokens_in_a_text_are_text(runs: dict[str, Path]) -> None:
+    scorer = TextScorer.open(runs["modern"] / "discriminator", device="cpu")
+    brackets = ["[UNK]"] * 3  # the vocabulary has none
+    for token in ("[SEP]", "[PAD]", "[MASK]", "[CLS]"):
+        assert scorer.score([f"a {token} film"])[0].tokens == ["a", *brackets, "film"]
+
+
+def test_a_folder_without_a_tokenizer(runs: dict[str, Path], tmp_path: Path) -> None:
+    for name in ("config.json", "model.safetensors", "tokenizer_config.json"):
+        copyfile(runs["classic"] / "discriminator" / name, tmp_path / name)
+    with pytest.raises(ConfigError, match=r"holds no tokenizer \(tokenizer.json, vocab.txt, ...\)"):
+        TextScorer.open(tmp_path, device="cpu")

@@ -146,6 +146,16 @@ def test_any_encoder_gets_a_head(encoders: dict[str, Path], family: str, tmp_pat
         np.testing.assert_allclose(theirs, logits, atol=1e-6)
 
 
+def test_a_special_token_in_a_text_is_text(encoders: dict[str, Path]) -> None:
+    tokenizer = load_tokenizer(str(encoders["bert"]))
+    (feature,) = PAIR.features(
+        PAIR.of_texts([("a [SEP] film", "[MASK]")]), tokenizer, token_types=True
+    )
+    special = tokenizer.convert_tokens_to_ids(["[UNK]", "[SEP]", "[MASK]"])
+    assert [feature.input_ids.count(i) for i in special] == [6, 2, 0]
+    assert sum(feature.token_type_ids or []) == 4
+
+
 def test_pooling(encoders: dict[str, Path]) -> None:
     modern = str(encoders["modernbert"])
     assert SINGLE.build_model(modern, HeadConfig()).config.classifier_pooling == "mean"
