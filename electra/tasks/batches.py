@@ -30,15 +30,33 @@ class Feature:
     target: Any = None
     """What the task's `targets` turns into a tensor; None where it is not known, which training
     leaves out."""
+    origin: Any = None
+    """Where the tokens come from in the example, as the task's `decode` wants to know it."""
     more_inputs: Mapping[str, Sequence[int]] | None = None
     """Further inputs of the model with a number for each token; padded by 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choices(Feature):
+    """Several inputs of one example, of which one is to be chosen."""
+
+    rows: tuple[Feature, ...] = ()
+    """The inputs; `input_ids` is the longest one's, for its length."""
+
+    @classmethod
+    def of(cls, rows: tuple[Feature, ...], target: Any = None) -> Choices:
+        """From the inputs; there is at least one."""
+        longest = max((row.input_ids for row in rows), key=len)
+        return cls(rows[0].example, longest, target=target, rows=rows)
 
 
 def pad(features: Sequence[Feature], pad_token_id: int) -> Batch:
     """`input_ids`, `attention_mask` and what else features have (`token_type_ids`), each [B, L].
 
-    L is the length of the longest.
+    L is the length of the longest. Of `Choices` they are [B, C, L], C the largest number of inputs.
     """
+    if isinstance(features[0], Choices):
+        return _pad_choices(features, pad_token_id)
     length = max(len(f.input_ids) for f in features)
     input_ids = np.full((len(features), length), pad_token_id, dtype=np.int64)
     attention_mask = np.zeros((len(features), length), dtype=np.int64)
@@ -62,6 +80,19 @@ def pad(features: Sequence[Feature], pad_token_id: int) -> Batch:
             rows[row, : len(feature.input_ids)] = torch.as_tensor(feature.more_inputs[name])
         batch[name] = rows
     return batch
+
+
+def _pad_choices(features: Sequence[Feature], pad_token_id: int) -> Batch:
+    rows = [f.rows for f in features if isinstance(f, Choices)]
+    count = max(map(len, rows))
+    flat: list[Feature] = []
+    for own in rows:
+        # an input that is not there is one token long: of none at all networks make NaN
+        types = own[0].token_type_ids
+        absent = Feature(own[0].example, own[0].input_ids[:1], None if types is None else types[:1])
+        flat += [*own, *[absent] * (count - len(own))]
+    batch = pad(flat, pad_token_id)
+    return {name: tensor.view(len(rows), count, -1) for name, tensor in batch.items()}
 
 
 class LengthBatches:
@@ -97,7 +128,7 @@ class LengthBatches:
         """Examples `position` to `position + size` of the stream; `labels` beside the inputs."""
         features = [self._features[i] for i in self.ids(position, size)]
         batch = pad(features, self._pad_token_id)
-        batch["labels"] = self._targets(features, batch["input_ids"].shape[1])
+        batch["labels"] = self._targets(features, batch["input_ids"].shape[-1])
         return batch
 
     def ids(self, position: int, size: int) -> list[int]:

@@ -35,6 +35,7 @@ TASKS = {
     "token-classification": "electra.tasks.token_classification:TokenClassification",
     "question-answering": "electra.tasks.question_answering:QuestionAnswering",
     "relation-extraction": "electra.tasks.relation_extraction:RelationExtraction",
+    "multiple-choice": "electra.tasks.multiple_choice:MultipleChoice",
 }
 """Name -> import path of the class."""
 TASK_FILE = "task.json"
