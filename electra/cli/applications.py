@@ -50,6 +50,11 @@ def finetune(
         The model folder to make.
     task
         text-classification: one sentence or a pair; with scores as labels, regression.
+        question-answering: SQuAD's JSON (v1.1, v2.0, CMRC 2018), or rows of question, context and
+        answers; long contexts by windows (--data.doc-stride), unanswerable questions by a
+        threshold, ELECTRA's own head with --model.head joint.
+        relation-extraction: SemEval's text format, or text, head, tail ({"start", "end"}), label.
+        multiple-choice: RACE's JSONL, C3's JSON, or context, question, choices, label.
     seeds
         Runs; above 1 each gets a folder seed-K, and the best is copied up.
     resume
@@ -153,7 +158,8 @@ def predict(
     Parameters
     ----------
     texts
-        The texts; for a model of two sentences they come in twos.
+        The texts; for a model of two sentences they come in twos. relation-extraction: with <e1>
+        and <e2> around the entities. multiple-choice: passage, question, options.
     model
         A folder that electra finetune wrote.
     input

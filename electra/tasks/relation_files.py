@@ -3,7 +3,7 @@
 SemEval-2010 Task 8 (Hendrickx et al., 2010): a numbered sentence with `<e1>...</e1>` and
 `<e2>...</e2>`, the relation on the next line, a line of comment, an empty line. Rows (JSONL, CSV,
 TSV, Parquet, the Hub) have `text` and, as offsets in code points, `head` and `tail`
-(`{"start": 4, "end": 9}`), or the marks in the text.
+(`{"start": 4, "end": 9}`; a `type` beside them is not used), or the marks in the text.
 """
 
 from __future__ import annotations
