@@ -22,7 +22,7 @@ LAYERS = [
     {"errors"},
     {"config"},
     {"recipe"},
-    {"corpus", "evaluation.metrics"},
+    {"corpus", "evaluation.metrics", "evaluation.answers"},
     {"model"},
     {"training"},
     {"objectives", "tasks"},

@@ -158,8 +158,9 @@ def predict(
     Parameters
     ----------
     texts
-        The texts; for a model of two sentences they come in twos. relation-extraction: with <e1>
-        and <e2> around the entities. multiple-choice: passage, question, options.
+        The texts; for a model of two sentences they come in twos. question-answering: question,
+        context. relation-extraction: with <e1> and <e2> around the entities. multiple-choice:
+        passage, question, options.
     model
         A folder that electra finetune wrote.
     input
