@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from transformers.utils import logging as transformers_logging
 
 from electra.corpus.tokenizer import SpecialIds, num_ids, read_vocabulary, save_tokenizer
 from electra.errors import ConfigError, DataError, OutputExistsError
+from electra.model.pretraining_model import UNTRAINED
 from electra.model.reference_networks import (
     RTD_HEAD,
     Stated,
@@ -40,7 +42,7 @@ def convert(
     generator_config: Path | None = None,
     num_attention_heads: int | None = None,
     generator_attention_heads: int | None = None,
-    lowercase: bool = True,
+    lowercase: bool | None = None,
     strip_accents: bool | None = None,
     overwrite: bool = False,
     console: Console | None = None,
@@ -62,7 +64,8 @@ def convert(
         num_attention_heads: of the discriminator; none: as its configuration says, or one for each
             64 of its width, as in the reference.
         generator_attention_heads: likewise of the generator.
-        lowercase: whether the vocabulary is of lowercased text.
+        lowercase: whether the vocabulary is of lowercased text; none: where no piece but the
+            special tokens has an uppercase letter.
         strip_accents: none: where it is lowercased, as in the reference.
         overwrite: move an old folder to NAME.old-1, and put the new one in its place.
         console: where is said what was found, assumed and left out; none: nowhere.
@@ -101,11 +104,15 @@ def convert(
         )
     vocab = vocab or _beside(source)
     tokenizer = None
+    parts: dict[str, Any] = {}
+    notes: list[str] = []
     if vocab is not None:
+        if lowercase is None:
+            lowercase, note = _judge_case(vocab)
+            notes.append(note)
         strip_accents = lowercase if strip_accents is None else strip_accents
         tokenizer = _tokenizer(vocab, source, lowercase=lowercase, strip_accents=strip_accents)
     special = SpecialIds.of(tokenizer) if tokenizer is not None else None
-    parts, notes = {}, []
     for name in names:
         own = stated["generator" if name == "generator" else "discriminator"]
         parts[name], line = build(source, name, own, special)
@@ -115,7 +122,7 @@ def convert(
     partial = home.with_name(f"{home.name}.partial-{os.getpid()}")
     partial.mkdir(parents=True)
     try:
-        _write(parts, partial, tokenizer, vocab)
+        _write(parts, partial, tokenizer, vocab, untrained=not has_rtd_head(source))
         record = {"checkpoint": source.prefix.name, "notes": notes}
         text = json.dumps(record, indent=1, ensure_ascii=False)
         (partial / "conversion.json").write_text(text + "\n", encoding="utf-8")
@@ -135,6 +142,17 @@ def convert(
 def _beside(source: TFCheckpoint) -> Path | None:
     vocab = source.prefix.with_name("vocab.txt")
     return vocab if vocab.is_file() else None
+
+
+def _judge_case(vocab: Path) -> tuple[bool, str]:
+    """Whether text is to be lowercased, and a line that says why."""
+    pieces = read_vocabulary(vocab, lowercase=False, strip_accents=False).get_vocab()
+    special = re.compile(r"\[.*\]|<.*>")  # [unusedA] and the like, beside the five
+    cased = [p for p in pieces if p != p.lower() and not special.fullmatch(p)]
+    told = f'it has "{min(cased, key=pieces.__getitem__)}"' if cased else "no piece is uppercase"
+    meaning = "text is not lowercased" if cased else "text is lowercased"
+    note = f"lowercase: {meaning}, as {told}: assumed from the vocabulary; "
+    return not cased, note + "--lowercase or --no-lowercase says it"
 
 
 def _tokenizer(
@@ -183,13 +201,20 @@ def _notes(
 
 
 def _write(
-    parts: dict[str, Any], folder: Path, tokenizer: Tokenizer | None, vocab: Path | None
+    parts: dict[str, Any],
+    folder: Path,
+    tokenizer: Tokenizer | None,
+    vocab: Path | None,
+    *,
+    untrained: bool,
 ) -> None:
-    """Each part in its folder, the discriminator's body as `encoder/`."""
+    """Each part in its folder, the discriminator's body as `encoder/`; `untrained`: its head is."""
     logging: Any = transformers_logging
     logging.disable_progress_bar()
     encoder = parts["discriminator"].base_model
     for name, network in {"encoder": encoder, **parts}.items():
+        if untrained and name == "discriminator":
+            network.config.update(UNTRAINED)  # it is the encoder's, too, which is written by now
         network.save_pretrained(folder / name)
         if tokenizer is not None and vocab is not None:
             length = network.config.max_position_embeddings

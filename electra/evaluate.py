@@ -18,7 +18,8 @@ from rich.text import Text
 from electra.config import LabelledDataConfig
 from electra.errors import ConfigError
 from electra.evaluation.minimal_pairs import MINIMAL_PAIRS, minimal_pairs_result
-from electra.evaluation.token_scores import AUTO, METHODS, TextScorer
+from electra.evaluation.scoring_methods import METHODS
+from electra.evaluation.token_scores import AUTO, TextScorer
 from electra.tasks.predictor import Predictor
 from electra.training.loggers import progress_bar
 from electra.training.run_folder import write_text

@@ -20,7 +20,8 @@ from rich.table import Table
 from electra.config import LabelledDataConfig
 from electra.corpus.files import ReadReport
 from electra.errors import ConfigError, DataError
-from electra.evaluation.token_scores import AUTO, METHODS, TextScorer
+from electra.evaluation.scoring_methods import METHODS
+from electra.evaluation.token_scores import AUTO, TextScorer
 from electra.tasks.inputs import CHUNK, STDIN, answers_in_json, open_input, require_one
 from electra.tasks.labelled_data import Columns, LabelledExample, choose_columns, row_example
 from electra.training.loggers import progress_bar

@@ -23,10 +23,15 @@ from transformers.models.prophetnet.tokenization_prophetnet import (
 )
 
 from electra.cli import run
+from electra.config import PretrainConfig
 from electra.convert import convert
+from electra.corpus.tokenizer import SpecialIds
 from electra.errors import ConfigError, DataError, OutputExistsError
 from electra.evaluation.token_scores import TextScorer
+from electra.model.pretrained_parts import open_parts
 from electra.model.reference_names import reference_name
+from electra.objectives.objective import build_objective
+from electra.recipe import read_recipe, resolve
 from electra.tasks.model_folder import load_tokenizer
 from tests.golden.values import load
 from tests.model.test_tf_checkpoint import reference_checkpoint
@@ -377,3 +382,59 @@ def test_what_was_converted_without_a_vocabulary_is_not_read_as_text(tmp_path: P
                 TextScorer.open(given, device="cpu")
     with pytest.raises(ConfigError, match="holds no tokenizer"):
         load_tokenizer(str(folders["encoder"]))
+
+
+@pytest.mark.parametrize(
+    ("piece", "cased"),
+    [("The", True), ("##É", True), ("the", False), ("[unusedA]", False), ("<S>", False)],
+)
+def test_the_case_is_that_of_the_vocabulary(tmp_path: Path, piece: str, cased: bool) -> None:
+    prefix, vocab = reference_checkpoint(tmp_path), write_vocab(tmp_path)
+    rows = vocab.read_text(encoding="utf-8").replace("\nThe\n", f"\n{piece}\n")
+    vocab.write_text(rows, encoding="utf-8")
+    folders, said = told(prefix, output=tmp_path / "out")
+    tokens = AutoTokenizer.from_pretrained(folders["encoder"]).tokenize("CAT é")
+    assert tokens == (["[UNK]", "é"] if cased else ["cat", "e"])
+    reason = (
+        f'text is not lowercased, as it has "{piece}"' if cased else "text is lowercased, as no"
+    )
+    assert f"lowercase: {reason}" in said
+    assert "assumed from the vocabulary; --lowercase or --no-lowercase says it" in said
+    folders, said = told(prefix, output=tmp_path / "other", lowercase=cased)
+    tokens = AutoTokenizer.from_pretrained(folders["encoder"]).tokenize("CAT é")
+    assert tokens == (["cat", "e"] if cased else ["[UNK]", "é"])
+    assert "assumed from the vocabulary" not in said
+
+
+@pytest.mark.parametrize("given", ["", "discriminator"])
+def test_a_head_that_was_not_there_is_not_taken_for_trained(tmp_path: Path, given: str) -> None:
+    write_vocab(tmp_path)
+    prefix = changed(tmp_path, without("discriminator_predictions/"))
+    told(prefix, output=tmp_path / "out")
+    for method in ("auto", "discriminator"):
+        with pytest.raises(ConfigError, match=r"head for replaced tokens is untrained, as the ch"):
+            TextScorer.open(tmp_path / "out" / given, method=method, device="cpu")
+    scorer = TextScorer.open(tmp_path / "out", method="pseudo-log-likelihood", device="cpu")
+    assert Path(scorer.folder).name == "generator"
+    encoder = json.loads((tmp_path / "out" / "encoder" / "config.json").read_text())
+    assert "replaced_token_head" not in encoder
+    config = resolve(
+        PretrainConfig,
+        [
+            ("recipe", read_recipe("classic-tiny")),
+            (
+                "here",
+                {
+                    "model": {"discriminator": str(tmp_path / "out" / given)},
+                    "data": {"max_length": 32},
+                },
+            ),
+        ],
+    )
+    parts = open_parts(config)
+    assert parts is not None
+    special = SpecialIds(pad=0, unk=1, cls=2, sep=3, mask=4)
+    objective = build_objective(parts.reshape(config), 1000, special, parts=parts)
+    assert any("has no head for replaced tokens: it is fresh" in note for note in parts.notes)
+    saved = objective.model.save_parts(tmp_path / "run")["discriminator"]  # a head that trains
+    assert "replaced_token_head" not in (saved / "config.json").read_text()

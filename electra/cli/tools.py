@@ -73,7 +73,7 @@ def convert(
     generator_config: Path | None = None,
     num_attention_heads: int | None = None,
     generator_attention_heads: int | None = None,
-    lowercase: bool = True,
+    lowercase: bool | None = None,
     strip_accents: bool | None = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -99,7 +99,8 @@ def convert(
     generator_attention_heads
         Of the generator; likewise.
     lowercase
-        Whether the vocabulary is of lowercased text.
+        Whether the vocabulary is of lowercased text; default where no word piece of it has an
+        uppercase letter.
     strip_accents
         Whether accents are removed; default as lowercase.
     overwrite

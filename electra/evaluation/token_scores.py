@@ -1,48 +1,46 @@
 """How well each token of a text fits the others, as a pretrained network sees it.
 
-A method is a row of `METHODS`: which folders it reads, how it opens one, and whether a pass shows
-it the token that it scores.
-
-B rows of a batch, L tokens of the longest, N scored tokens, H hidden size, V vocabulary.
+A method is a row of `scoring_methods.METHODS`: which folders it reads, how it opens one, and
+whether a pass shows it the token that it scores.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
-from transformers import (
-    AutoModelForMaskedLM,
-    AutoModelForPreTraining,
-    AutoModelForTokenClassification,
-)
 
 from electra.errors import CheckpointError, ConfigError, DataError, did_you_mean
-from electra.model.pretraining_model import ENERGY, FAMILIES
+from electra.evaluation.scoring_methods import METHODS, TokenScores, method_of
 from electra.tasks.batches import Feature, pad
 from electra.tasks.model_folder import (
     find_encoder,
     load_config,
     load_tokenizer,
-    load_with_head,
     longest_input,
     quiet_transformers,
 )
 from electra.training.device import pick_device
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
 AUTO = "auto"
 Progress = Callable[[int, int], None]
 """Called with the number of passes done and of all."""
-TokenScores = Callable[[Mapping[str, Tensor], Tensor, Tensor, Tensor], Tensor]
-"""(batch of (B, L), rows (N,), columns (N,), token ids (N,)) -> scores (N,)."""
+
+
+class TooLongError(DataError):
+    """A text is longer than the network can read."""
+
+    def __init__(self, number: int, message: str) -> None:
+        super().__init__(message)
+        self.number = number
+        """Which of the texts that were given, from 0."""
 
 
 @dataclass(frozen=True)
@@ -56,22 +54,6 @@ class TextScore:
     token_scores: list[float]
     offsets: list[tuple[int, int]]
     """Start and end of each token in the text, in code points."""
-
-
-@dataclass(frozen=True)
-class Method:
-    """A way to score tokens."""
-
-    meaning: str
-    """What the total is."""
-    parts: tuple[str, ...]
-    """Folders of a run that it reads, the preferred one first."""
-    hides: bool
-    """Whether a token is masked while it is scored: a pass a token; else one pass a text."""
-    fits: Callable[[str, PreTrainedConfig], bool]
-    """Whether a folder (or Hub id) with this configuration is one of its kind."""
-    load: Callable[[str, PreTrainedConfig, torch.device], TokenScores]
-    """Open the weights; ConfigError where they are of another kind."""
 
 
 class TextScorer:
@@ -125,7 +107,7 @@ class TextScorer:
         on = pick_device(device)
         folder = find_part(str(model), method)
         config = load_config(folder)
-        name = _method_of(folder, config) if method == AUTO else method
+        name = method_of(folder, config) if method == AUTO else method
         tokenizer = load_tokenizer(folder)
         if METHODS[name].hides and tokenizer.mask_token_id is None:
             raise ConfigError(f"--model {folder}: its tokenizer has no mask token")
@@ -143,7 +125,7 @@ class TextScorer:
         """A score for each text, in their order; 0 for a text without tokens.
 
         Raises:
-            DataError: a text is longer than the network can read.
+            TooLongError: a text is longer than the network can read; nothing is scored.
             CheckpointError: a score is not a number.
         """
         encoded = self._encode(texts)
@@ -166,9 +148,10 @@ class TextScorer:
             row = batch.encodings[number]
             if self._longest is not None and len(row.ids) > self._longest:
                 start = " ".join(text[:40].split())
-                raise DataError(
+                raise TooLongError(
+                    number,
                     f"a text has {len(row.ids)} tokens, {self.folder} reads at most "
-                    f'{self._longest}: split it ("{start}...")'
+                    f'{self._longest}: split it ("{start}...")',
                 )
             places = [i for i, special in enumerate(row.special_tokens_mask) if not special]
             encoded.append(
@@ -248,153 +231,3 @@ def find_part(given: str, method: str = AUTO) -> str:
             return str(folder / part)
     wanted = ", ".join(f"{part}/" for part in parts)
     raise ConfigError(f"--model {given} holds no config.json, neither itself nor in {wanted}")
-
-
-def _architecture(config: PreTrainedConfig) -> str:
-    return (config.architectures or ["a network that does not say its class"])[0]
-
-
-def _method_of(folder: str, config: PreTrainedConfig) -> str:
-    for name, method in METHODS.items():
-        if method.fits(folder, config):
-            return name
-    raise ConfigError(
-        f"--model {folder} holds {_architecture(config)}, which scores no tokens; allowed: a "
-        "discriminator/, generator/ or masked_lm/ of a run, or a masked LM of the Hub"
-    )
-
-
-def _is_masked_lm(folder: str, config: PreTrainedConfig) -> bool:
-    return _architecture(config).endswith("ForMaskedLM")
-
-
-def _is_electric(folder: str, config: PreTrainedConfig) -> bool:
-    energies = all(getattr(config, name, None) == value for name, value in ENERGY.items())
-    return energies and _has_discriminator(config)
-
-
-def _is_discriminator(folder: str, config: PreTrainedConfig) -> bool:
-    return _has_discriminator(config) and not _is_electric(folder, config)
-
-
-def _has_discriminator(config: PreTrainedConfig) -> bool:
-    if config.model_type == "electra":
-        return _architecture(config) == "ElectraForPreTraining"
-    labels = set((config.label2id or {}).keys())
-    return _architecture(config).endswith("ForTokenClassification") and labels == {
-        "original",
-        "replaced",
-    }
-
-
-def load_masked_lm(folder: str, config: PreTrainedConfig, device: torch.device) -> TokenScores:
-    """Score by log P(token | the others), of tokens that are masked in the batch.
-
-    The two families of the package put the masked positions alone through the vocabulary head.
-    """
-    model: Any = load_with_head(AutoModelForMaskedLM, folder, config, fresh_head=False)
-    model.to(device).eval()
-    name = {"electra": "classic", "modernbert": "modern"}.get(config.model_type)
-
-    def scores(batch: Mapping[str, Tensor], rows: Tensor, columns: Tensor, ids: Tensor) -> Tensor:
-        if name is None:
-            logits = model(**batch).logits[rows, columns]  # (N, V)
-        else:
-            family = FAMILIES[name]
-            hidden = family.hidden_states(model.base_model, batch["input_ids"], batch)
-            transformed = family.masked_lm_transform(model, hidden[rows, columns])  # (N, H)
-            logits = model.get_output_embeddings()(transformed)  # (N, V)
-        chosen: Tensor = logits.log_softmax(-1).gather(-1, ids.unsqueeze(-1)).squeeze(-1)
-        return chosen
-
-    return scores
-
-
-def load_discriminator(folder: str, config: PreTrainedConfig, device: torch.device) -> TokenScores:
-    """Score by log P(original), of tokens that stand in the batch as they are.
-
-    Raises:
-        ConfigError: the folder holds something else.
-    """
-    if _is_electric(folder, config):
-        raise ConfigError(
-            f"--method discriminator: --model {folder} is of an electric run, its logits are "
-            "energies; give --method electric"
-        )
-    if not _is_discriminator(folder, config):
-        raise ConfigError(
-            f"--method discriminator needs ElectraForPreTraining, or a token classifier with the "
-            f"labels original and replaced; --model {folder} holds {_architecture(config)}"
-        )
-    logits = _replaced_logits(folder, config, device)
-
-    def scores(batch: Mapping[str, Tensor], rows: Tensor, columns: Tensor, ids: Tensor) -> Tensor:
-        return torch.nn.functional.logsigmoid(-logits(batch)[rows, columns])  # (N,)
-
-    return scores
-
-
-def load_electric(folder: str, config: PreTrainedConfig, device: torch.device) -> TokenScores:
-    """Score by minus the energy, log P(token | the others) but for its normalisation.
-
-    Raises:
-        ConfigError: the folder is not of an electric run.
-    """
-    if not _is_electric(folder, config):
-        raise ConfigError(
-            "--method electric needs the discriminator/ of a run with --objective.name electric; "
-            f"--model {folder} holds another {_architecture(config)}"
-        )
-    energies = _replaced_logits(folder, config, device)
-
-    def scores(batch: Mapping[str, Tensor], rows: Tensor, columns: Tensor, ids: Tensor) -> Tensor:
-        return -energies(batch)[rows, columns]  # (N,)
-
-    return scores
-
-
-def _replaced_logits(
-    folder: str, config: PreTrainedConfig, device: torch.device
-) -> Callable[[Mapping[str, Tensor]], Tensor]:
-    """The trained logit of a discriminator, batch of (B, L) -> (B, L)."""
-    classic = config.model_type == "electra"
-    auto: Any = AutoModelForPreTraining if classic else AutoModelForTokenClassification
-    model: Any = load_with_head(auto, folder, config, fresh_head=False)
-    model.to(device).eval()
-    labels = config.label2id or {}
-
-    def logits(batch: Mapping[str, Tensor]) -> Tensor:
-        found: Tensor = model(**batch).logits  # (B, L) or (B, L, 2)
-        if classic:
-            return found
-        return found[..., int(labels["replaced"])] - found[..., int(labels["original"])]
-
-    return logits
-
-
-METHODS: dict[str, Method] = {
-    "discriminator": Method(
-        meaning="sum of log P(original)",
-        parts=("discriminator",),
-        hides=False,
-        fits=_is_discriminator,
-        load=load_discriminator,
-    ),
-    # Clark et al. 2020, Electric, section 2.2
-    "electric": Method(
-        meaning="sum of -E, log P(token | the others) not normalised",
-        parts=("discriminator",),
-        hides=False,
-        fits=_is_electric,
-        load=load_electric,
-    ),
-    # Salazar et al. 2020, section 2
-    "pseudo-log-likelihood": Method(
-        meaning="sum of log P(token | the others)",
-        parts=("masked_lm", "generator"),
-        hides=True,
-        fits=_is_masked_lm,
-        load=load_masked_lm,
-    ),
-}
-"""Every method; the order is that of `auto`."""

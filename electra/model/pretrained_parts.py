@@ -26,7 +26,7 @@ from tokenizers import Tokenizer
 from electra.config import ModelConfig, PretrainConfig
 from electra.corpus.tokenizer import SpecialIds, load_tokenizer, num_ids, vocabulary_hash
 from electra.errors import ConfigError
-from electra.model.pretraining_model import ENERGY, PretrainingModel
+from electra.model.pretraining_model import ENERGY, UNTRAINED, PretrainingModel
 from electra.model.released import Part, State, open_part, recorded_part
 from electra.model.sharing import disentangled
 
@@ -132,7 +132,8 @@ class PretrainedParts:
         if model.masked_lm is not None:
             body, masked_lm_head = self.discriminator.read(masked_lm=True)
         is_energy = any(hasattr(self.discriminator.config, name) for name in ENERGY)
-        if is_energy != (model.two_tower is not None):
+        is_untrained = any(hasattr(self.discriminator.config, name) for name in UNTRAINED)
+        if is_untrained or is_energy != (model.two_tower is not None):
             rtd_head = None  # an energy is no probability of being replaced, nor the other way
         generator_body, generator_head = self._read_generator()
         for name, table in disentangled(model.encoder):

@@ -29,6 +29,8 @@ FAMILIES: dict[str, ModuleType] = {"classic": classic, "modern": modern}
 ENERGY = {"electra_logit": "energy"}
 """Field of a saved discriminator's `config.json` whose logit is no log-odds of being replaced but
 the energy of Electric: -log p(token | the others), p unnormalised."""
+UNTRAINED = {"replaced_token_head": "untrained"}
+"""Field of the `config.json` of a discriminator that was converted without its head."""
 
 
 class PretrainingModel(nn.Module):

@@ -31,12 +31,13 @@ from electra.corpus.tokenizer import SpecialIds
 from electra.errors import ConfigError
 from electra.model import classic, modern
 from electra.model.hub import hub_is_reachable, quiet_transformers
-from electra.model.pretraining_model import ENERGY
+from electra.model.pretraining_model import ENERGY, UNTRAINED
 
 WEIGHTS = "model.safetensors"
 _FOLDERS = {"discriminator": ("discriminator", "masked_lm", "encoder"), "generator": ("generator",)}
 """Parts of a run folder to look into, where it is given itself."""
-_OF_THE_FILE = {"id2label", "label2id", "architectures", "dtype", "transformers_version", *ENERGY}
+_OF_THE_FILE = {"id2label", "label2id", "architectures", "dtype", "transformers_version"}
+_OF_THE_FILE |= {*ENERGY, *UNTRAINED}
 """Fields of a configuration that say nothing of the shape."""
 State = dict[str, Tensor]
 """Tensors by name."""

@@ -16,6 +16,7 @@ from transformers import (
 )
 
 from electra.errors import CheckpointError, ConfigError, DataError
+from electra.evaluation import scoring_methods
 from electra.evaluation.token_scores import TextScorer
 from tests.tiny import VOCABULARY, make_encoder, make_tokenizer, sentences
 
@@ -84,6 +85,30 @@ def test_parity_for_any_masked_lm(tmp_path: Path, family: str) -> None:
     scores = TextScorer.open(str(tmp_path), device="cpu").score(TEXTS)
     for text, score in zip(TEXTS, scores, strict=True):
         assert score.token_scores == pytest.approx(slow_masked_lm(tmp_path, text), abs=1e-5)
+
+
+def test_logits_of_all_positions_come_a_few_rows_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_encoder(tmp_path, "bert")
+    model = AutoModelForMaskedLM.from_config(AutoConfig.from_pretrained(tmp_path))
+    model.save_pretrained(tmp_path)
+    scorer = TextScorer.open(tmp_path, device="cpu", batch_size=64)
+    whole = scorer.score(TEXTS)
+    sizes = []
+    linear = torch.nn.Linear.forward
+
+    def spy(self: torch.nn.Linear, x: torch.Tensor) -> torch.Tensor:
+        if self.out_features == len(VOCABULARY):
+            sizes.append(x.shape[:-1].numel() * self.out_features)
+        return linear(self, x)
+
+    monkeypatch.setattr(torch.nn.Linear, "forward", spy)
+    monkeypatch.setattr(scoring_methods, "_MOST_LOGITS", 1_500)
+    for one, other in zip(scorer.score(TEXTS), whole, strict=True):
+        assert one.token_scores == pytest.approx(other.token_scores, abs=1e-5)
+    assert max(sizes) <= 1_500
+    assert len(sizes) < sum(len(score.tokens) for score in whole)  # not row by row
 
 
 @pytest.mark.parametrize("run", ["classic", "modern"])
