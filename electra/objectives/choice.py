@@ -72,7 +72,8 @@ def choose_words(
 ) -> Choice:
     """All tokens of words drawn at random; a word that would exceed `wanted` is passed over.
 
-    So BERT's whole-word masking has it. Where no word is short enough the shortest is taken.
+    So BERT's whole-word masking has it. Where no word is short enough the shortest is taken; where
+    each is longer than the P slots, `wanted` tokens in a row of one, from any place.
 
     Args:
         candidates: as in `choose_tokens`.
@@ -81,9 +82,9 @@ def choose_words(
         generator: as there.
         starts_word: (B, L) bool; a word also ends before a token that is no candidate.
     """
-    words = _find_words(candidates, starts_word)
-    wanted = words.at_least_one(wanted)
     noise = torch.rand(candidates.shape, generator=generator, device=candidates.device)
+    words = _find_words(candidates, starts_word).cut(wanted, slots, generator)
+    wanted = words.at_least_one(wanted)
     order = (noise + (words.sizes == 0)).argsort(1)  # (B, W)
     sizes = words.sizes.gather(1, order)
     kept = sizes > 0
@@ -112,11 +113,11 @@ def choose_spans(
     and where `wanted` would be exceeded. Arguments as `choose_words`; the slots of a span are
     `together`.
     """
-    words = _find_words(candidates, starts_word)
-    wanted = words.at_least_one(wanted)
     rows, length = candidates.shape
     noise = torch.rand(rows, length, generator=generator, device=candidates.device)
     lengths = _span_lengths((rows, slots), generator, candidates.device)
+    words = _find_words(candidates, starts_word).cut(wanted, slots, generator)
+    wanted = words.at_least_one(wanted)
     place = torch.arange(length, device=candidates.device)
     span = torch.full_like(words.sizes, -1)  # (B, W) number of the span a word is in
     for number in range(slots):
@@ -153,6 +154,26 @@ class _Words:
         """Values of words (B, W) at their tokens, (B, L); 0 for the others."""
         nothing = torch.zeros_like(values[:, :1])
         return torch.cat([values, nothing], 1).gather(1, self.of_token)
+
+    def cut(self, wanted: Tensor, slots: int, generator: torch.Generator) -> _Words:
+        """The same words, but in rows where all are longer than P, `wanted` (B,) tokens of one.
+
+        Each place that has as many tokens of its word from it on is alike. Without such rows
+        nothing is drawn.
+        """
+        longer = (self.sizes > slots).any(1) & ~((self.sizes > 0) & (self.sizes <= slots)).any(1)
+        if not longer.any():
+            return self
+        word, length = self.of_token, self.of_token.shape[1]
+        place = torch.arange(length, device=word.device)
+        last = place + wanted.unsqueeze(1) - 1  # (B, L)
+        inside = (word < length) & (word.gather(1, last.clamp(0, length - 1)) == word)
+        noise = torch.rand(word.shape, generator=generator, device=word.device)
+        begin = torch.where(inside & (last < length), noise, 2.0).argmin(1, keepdim=True)
+        part = (place >= begin) & (place < begin + wanted.unsqueeze(1))
+        kept = torch.where(longer.unsqueeze(1), part, word < length)
+        begins = torch.cat([torch.ones_like(kept[:, :1]), word[:, 1:] != word[:, :-1]], 1)
+        return _find_words(kept, begins)
 
     def at_least_one(self, wanted: Tensor) -> Tensor:
         """`wanted`, or the size of the shortest word where all are longer; 0 without words."""
