@@ -16,11 +16,17 @@ from rich.table import Table
 from rich.text import Text
 
 from electra.config import LabelledDataConfig
-from electra.errors import ConfigError
-from electra.evaluation.minimal_pairs import MINIMAL_PAIRS, minimal_pairs_result
+from electra.errors import ConfigError, DataError, did_you_mean
+from electra.evaluation.minimal_pairs import (
+    MINIMAL_PAIRS,
+    MinimalPair,
+    minimal_pairs_result,
+    read_minimal_pairs,
+)
 from electra.evaluation.scoring_methods import METHODS
 from electra.evaluation.token_scores import AUTO, TextScorer
 from electra.tasks.predictor import Predictor
+from electra.tasks.task import TASK_FILE, TASKS, load_task
 from electra.training.loggers import progress_bar
 from electra.training.run_folder import write_text
 
@@ -68,23 +74,33 @@ def evaluate(
         raise ConfigError(f"--batch-size is {batch_size}; allowed: above 0")
     if output is not None and not output.parent.is_dir():
         raise ConfigError(f"--output {output}: there is no folder {output.parent}")
+    if output is not None and output.is_dir():
+        raise ConfigError(f"--output {output} is a folder; a file is wanted")
+    if task is not None and task not in (MINIMAL_PAIRS, *TASKS):
+        raise ConfigError(f"--task is {task}; {did_you_mean(task, (MINIMAL_PAIRS, *TASKS))}")
     if task == MINIMAL_PAIRS:
         if columns not in (None, LabelledDataConfig()):
             raise ConfigError("minimal pairs have columns of their own: leave --data.* out")
+        paradigms = read_minimal_pairs(data, limit=limit)
         scorer = TextScorer.open(model, method=method, device=device, batch_size=batch_size)
-        result = _minimal_pairs(scorer, data, limit, progress)
+        result = _minimal_pairs(scorer, paradigms, data, progress)
         tables = [_paradigm_table(result)]
     else:
         if limit is not None or method != AUTO:
             raise ConfigError(f"--limit and --method are for --task {MINIMAL_PAIRS}")
-        predictor = Predictor.open(model, device=device, batch_size=batch_size)
-        known = predictor.task
+        if task is None and Path(model).is_dir() and not (Path(model) / TASK_FILE).is_file():
+            raise DataError(
+                f"--model {model} has no {TASK_FILE}: give a folder that `finetune` wrote, or, "
+                f"for pairs of sentences and a pretrained model, --task {MINIMAL_PAIRS}"
+            )
+        known = load_task(Path(model))
         if task not in (None, known.name):
             raise ConfigError(
                 f"--task is {task}; allowed: {MINIMAL_PAIRS}, or what the model was made for: "
                 f"{known.name}"
             )
         examples = known.read(data, columns)
+        predictor = Predictor.open(model, device=device, batch_size=batch_size)
         if progress is not None:
             for note in known.notes(examples):
                 progress.print(note, highlight=False, markup=False)
@@ -113,20 +129,23 @@ def evaluate(
 
 
 def _minimal_pairs(
-    scorer: TextScorer, data: str, limit: int | None, progress: Console | None
+    scorer: TextScorer,
+    paradigms: dict[str, list[MinimalPair]],
+    data: str,
+    progress: Console | None,
 ) -> dict[str, Any]:
     if progress is None:
-        return minimal_pairs_result(scorer, data, limit=limit)
+        return minimal_pairs_result(scorer, paradigms, data)
     said = f"{scorer.folder}, {scorer.method}: {METHODS[scorer.method].meaning}"
     progress.print(said, highlight=False, markup=False, soft_wrap=True)
     if not progress.is_terminal:
-        return minimal_pairs_result(scorer, data, limit=limit)
+        return minimal_pairs_result(scorer, paradigms, data)
     with progress_bar(progress) as bar:
         row = bar.add_task("evaluating", total=1.0, numbers="")
         return minimal_pairs_result(
             scorer,
+            paradigms,
             data,
-            limit=limit,
             progress=lambda done, name: bar.update(row, completed=done, numbers=name),
         )
 

@@ -18,10 +18,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from electra.config import LabelledDataConfig
-from electra.corpus.files import ReadReport
-from electra.errors import ConfigError, DataError
+from electra.corpus.files import ReadReport, kind_of
+from electra.errors import ConfigError, DataError, UserError
 from electra.evaluation.scoring_methods import METHODS
-from electra.evaluation.token_scores import AUTO, TextScorer
+from electra.evaluation.token_scores import AUTO, TextScorer, TooLongError
 from electra.tasks.inputs import CHUNK, STDIN, answers_in_json, open_input, require_one
 from electra.tasks.labelled_data import Columns, LabelledExample, choose_columns, row_example
 from electra.training.loggers import progress_bar
@@ -61,8 +61,10 @@ def score(
         score is the sum of the tokens', in nats.
 
     Raises:
-        UserError: nothing to score, or what cannot be read.
+        UserError: nothing to score, or what cannot be read; rows before it come first.
     """
+    if input not in (None, STDIN):
+        kind_of(Path(input))
     require_one(texts, input)
     data = columns or LabelledDataConfig()
     if data.text_pair_column is not None:
@@ -72,7 +74,7 @@ def score(
         said = f"{scorer.folder}, {scorer.method}: {METHODS[scorer.method].meaning}"
         progress.print(said, highlight=False, markup=False, soft_wrap=True)
     if input is None:
-        given = (LabelledExample(number, text) for number, text in enumerate(texts))
+        given = (LabelledExample(i, text, place=f"text {i + 1}") for i, text in enumerate(texts))
         return _scores(scorer, given, CHUNK)
     report = ReadReport()
     asked = [data.text_column] if data.text_column else []
@@ -121,11 +123,26 @@ def print_scores(
 def _scores(
     scorer: TextScorer, examples: Iterator[LabelledExample], size: int, told: Share | None = None
 ) -> Iterator[dict[str, Any]]:
-    while chunk := list(itertools.islice(examples, size)):
-        scores = scorer.score(
-            [example.text for example in chunk],
-            None if told is None else lambda done, passes: told(done / passes),
-        )
+    failure: UserError | None = None
+    while failure is None:
+        chunk: list[LabelledExample] = []
+        try:
+            chunk.extend(itertools.islice(examples, size))
+        except UserError as error:
+            failure = error
+        if not chunk:
+            break
+
+        def tell(done: int, passes: int) -> None:
+            if told is not None:
+                told(done / passes)
+
+        try:
+            scores = scorer.score([example.text for example in chunk], tell)
+        except TooLongError as error:
+            failure = DataError(f"{chunk[error.number].place}: {error}")
+            del chunk[error.number :]
+            scores = scorer.score([example.text for example in chunk], tell)
         for example, found in zip(chunk, scores, strict=True):
             yield {
                 "id": example.id,
@@ -133,6 +150,8 @@ def _scores(
                 "tokens": found.tokens,
                 "token_scores": found.token_scores,
             }
+    if failure is not None:
+        raise failure
 
 
 def _with_bar(

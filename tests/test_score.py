@@ -132,3 +132,51 @@ def test_mistakes(model: Path, tmp_path: Path) -> None:
         list(score(model=model, input="-", stdin=lines, device="cpu"))
     with pytest.raises(DataError, match="has an ending that is not read"):
         list(score(model=model, input=str(tmp_path / "a.docx"), device="cpu"))
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "-"])
+def test_what_cannot_be_scored_stops_behind_the_rows_before(
+    model: Path, tmp_path: Path, ending: str
+) -> None:
+    texts = ["a good film", "one", "the " * 40, "two"]
+    lines = "".join(json.dumps({"text": text}) + "\n" for text in texts)
+    (tmp_path / "in.jsonl").write_text(lines)
+    given = "-" if ending == "-" else str(tmp_path / "in.jsonl")
+    said = "standard input" if ending == "-" else given
+    rows = score(model=model, input=given, stdin=io.StringIO(lines), device="cpu")
+    assert [next(rows)["tokens"], next(rows)["tokens"]] == [["a", "good", "film"], ["one"]]
+    with pytest.raises(DataError, match=rf"^{said} row 3: a text has 42 tokens, .* at most 32"):
+        next(rows)
+    rows = score(model=model, texts=texts, device="cpu")
+    assert [next(rows)["id"], next(rows)["id"]] == [0, 1]
+    with pytest.raises(DataError, match=r"^text 3: a text has 42 tokens"):
+        next(rows)
+    broken = io.StringIO('{"text": "one"}\n{"text": \n')
+    rows = score(model=model, input="-", stdin=broken, device="cpu")
+    assert next(rows)["tokens"] == ["one"]
+    with pytest.raises(DataError, match="standard input line 2 is not JSON"):
+        next(rows)
+
+
+def test_text_that_is_not_utf8(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = b"caf\xe9\n".decode("utf-8", "surrogateescape")  # as Python takes it in the C locale
+    with pytest.raises(DataError, match=r"input line 1 is not UTF-8: character 4 is byte 0xe9"):
+        list(score(model=model, input="-", stdin=io.StringIO(line), device="cpu"))
+    assert run(["score", "--model", str(model), "good", line.strip()]) == 2
+    assert "text 2 is not UTF-8: character 4 is byte 0xe9" in capsys.readouterr().err
+    with pytest.raises(DataError, match=r"text 1 is not UTF-8: character 2 is U\+D83D"):
+        score(model=model, texts=["a\ud83d"])
+    # half of a surrogate pair in JSON is no mistake of the bytes: as in files
+    line = '{"text": "one \\ud83d two", "id": "\\ud83d"}\n'
+    (row,) = score(model=model, input="-", stdin=io.StringIO(line), device="cpu")
+    assert row["id"] == "\ufffd"
+    assert row["tokens"] == ["one", "two"]
+
+
+def test_the_input_is_checked_before_a_model_is_opened(tmp_path: Path) -> None:
+    for name, message in (("gone.txt", "does not exist"), ("x.docx", "ending that is not read")):
+        with pytest.raises(DataError, match=message):
+            score(model=tmp_path / "no model", input=str(tmp_path / name))
+    (tmp_path / "x.txt").mkdir()
+    with pytest.raises(DataError, match=r"--input .*x.txt is a folder; a file is wanted"):
+        score(model=tmp_path / "no model", input=str(tmp_path / "x.txt"))

@@ -6,6 +6,8 @@ JSONL, CSV or TSV with the columns `sentence_good` and `sentence_bad`, each also
 
 from __future__ import annotations
 
+import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +15,7 @@ from typing import Any
 
 from electra.corpus.files import ReadReport, expand, kind_of, read_rows
 from electra.errors import ConfigError, DataError
-from electra.evaluation.token_scores import TextScorer
+from electra.evaluation.token_scores import TextScorer, TooLongError
 
 MINIMAL_PAIRS = "minimal-pairs"
 GOOD, BAD = "sentence_good", "sentence_bad"
@@ -39,7 +41,8 @@ def read_minimal_pairs(
 
     Args:
         source: .jsonl, .csv or .tsv, also .gz, or a folder of them. The paradigm is the row's
-            `UID` where it has one, else the file's name without its ending.
+            `UID` where it has one, else the file's name without its ending, or for files of one
+            name their path in the folder.
         limit: keep the first so many pairs of each paradigm; none: all.
 
     Raises:
@@ -50,9 +53,9 @@ def read_minimal_pairs(
     if limit is not None and limit < 1:
         raise ConfigError(f"--limit is {limit}; allowed: above 0")
     paradigms: dict[str, list[MinimalPair]] = {}
-    for file in _files(Path(source)):
+    for file, name in _names(_files(Path(source))).items():
         count = 0
-        for paradigm, pair in _pairs(file):
+        for paradigm, pair in _pairs(file, name):
             count += 1
             kept = paradigms.setdefault(paradigm, [])
             if limit is None or len(kept) < limit:
@@ -76,7 +79,11 @@ def score_minimal_pairs(
     paradigms: Mapping[str, Sequence[MinimalPair]],
     progress: Progress | None = None,
 ) -> dict[str, float]:
-    """Paradigm -> accuracy. The sentences of a paradigm are scored together."""
+    """Paradigm -> accuracy. The sentences of a paradigm are scored together.
+
+    Raises:
+        DataError: a sentence is longer than the network can read.
+    """
     total = sum(map(len, paradigms.values()))
     accuracies: dict[str, float] = {}
     before = 0.0
@@ -90,22 +97,33 @@ def score_minimal_pairs(
                 progress(before + share * done / passes, name)
 
         texts = [text for pair in pairs for text in (pair.good, pair.bad)]
-        totals = [score.total for score in scorer.score(texts, tell)]
+        try:
+            totals = [score.total for score in scorer.score(texts, tell)]
+        except TooLongError as error:
+            raise DataError(f"{name} pair {error.number // 2 + 1}: {error}") from None
         accuracies[name] = pair_accuracy(zip(totals[::2], totals[1::2], strict=True))
         before += share
     return accuracies
 
 
 def minimal_pairs_result(
-    scorer: TextScorer, data: str, *, limit: int | None = None, progress: Progress | None = None
+    scorer: TextScorer,
+    paradigms: Mapping[str, Sequence[MinimalPair]],
+    data: str,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Read, score, and sum up as `evaluate --json` has it.
+    """Score, and sum up as `evaluate --json` has it.
+
+    Args:
+        scorer: a network.
+        paradigms: from `read_minimal_pairs`.
+        data: where they are from.
+        progress: told how far it is.
 
     Returns:
         {"task", "data", "n": pairs, "metric": "accuracy", "metrics": {"accuracy": mean over the
         paradigms}, "paradigms": {name: accuracy}}
     """
-    paradigms = read_minimal_pairs(data, limit=limit)
     accuracies = score_minimal_pairs(scorer, paradigms, progress)
     return {
         "task": MINIMAL_PAIRS,
@@ -125,17 +143,30 @@ def _files(source: Path) -> list[Path]:
     return kept
 
 
-def _stem(file: Path) -> str:
-    return Path(file.name.removesuffix(".gz")).stem
+def _names(files: Sequence[Path]) -> dict[Path, str]:
+    """What the pairs of each file are called that have no name of their own."""
+    stems = {file: Path(file.name.removesuffix(".gz")).stem for file in files}
+    seen = Counter(stems.values())
+    top = os.path.commonpath([file.parent for file in files])
+    return {
+        file: stem if seen[stem] == 1 else file.relative_to(top).as_posix()
+        for file, stem in stems.items()
+    }
 
 
-def _pairs(file: Path) -> Iterator[tuple[str, MinimalPair]]:
+def _pairs(file: Path, name: str) -> Iterator[tuple[str, MinimalPair]]:
     if kind_of(file) == "jsonl":
-        return _named_columns(file)
-    first = next(read_rows(file, header="false"), {})
-    if {GOOD, BAD} & set(first.values()):
-        return _named_columns(file)
-    return _alternating(file)
+        return _named_columns(file, name)
+    first = [cell.strip() for cell in next(read_rows(file, header="false"), {}).values()]
+    if {GOOD, BAD} & set(first):
+        return _named_columns(file, name)
+    for cell in first:
+        if GOOD in cell or BAD in cell:
+            raise DataError(
+                f'{file} has "{cell}" as the name of one column: cells are wanted with commas '
+                "between them in .csv, with tabs in .tsv"
+            )
+    return _alternating(file, name)
 
 
 def _sentence(value: object, place: str, column: str) -> str:
@@ -144,7 +175,7 @@ def _sentence(value: object, place: str, column: str) -> str:
     return value
 
 
-def _named_columns(file: Path) -> Iterator[tuple[str, MinimalPair]]:
+def _named_columns(file: Path, name: str) -> Iterator[tuple[str, MinimalPair]]:
     """Rows with `sentence_good` and `sentence_bad`, as in BLiMP."""
     report = ReadReport()
     for row in read_rows(file, header="true", report=report):
@@ -153,10 +184,10 @@ def _named_columns(file: Path) -> Iterator[tuple[str, MinimalPair]]:
             if column not in row:
                 raise DataError(f'{place} has no column "{column}"; it has: {", ".join(row)}')
         pair = MinimalPair(*(_sentence(row[column], place, column) for column in (GOOD, BAD)))
-        yield str(row.get(PARADIGM) or _stem(file)), pair
+        yield str(row.get(PARADIGM) or name), pair
 
 
-def _alternating(file: Path) -> Iterator[tuple[str, MinimalPair]]:
+def _alternating(file: Path, name: str) -> Iterator[tuple[str, MinimalPair]]:
     """CLiMP's rows: good and bad take turns; the last column says which, or there is but one."""
     report = ReadReport()
     rows: list[tuple[int, list[str]]] = []
@@ -181,7 +212,7 @@ def _alternating(file: Path) -> Iterator[tuple[str, MinimalPair]]:
         column = max(0, len(cells) - 2)
         sentences.append(_sentence(cells[column], f"{file} line {line}", str(column)))
     for good, bad in zip(sentences[::2], sentences[1::2], strict=True):
-        yield _stem(file), MinimalPair(good, bad)
+        yield name, MinimalPair(good, bad)
 
 
 def _is_header(cells: list[str]) -> bool:

@@ -29,13 +29,36 @@ class Inputs:
 
 
 def require_one(texts: Sequence[str], input: str | None) -> None:
-    """Check that a command names texts or a file.
+    """Check that a command names texts or a file, and that the one or the other can be read.
 
     Raises:
         ConfigError: it names neither, or both.
+        DataError: a text is not UTF-8, or there is no such file.
     """
     if bool(texts) == (input is not None):
         raise ConfigError("give texts, or a file with --input (- for standard input): one of them")
+    for number, text in enumerate(texts, start=1):
+        check_utf8(text, f"text {number}")
+    if input not in (None, STDIN) and not Path(input).is_file():
+        what = "is a folder; a file is wanted" if Path(input).is_dir() else "does not exist"
+        raise DataError(f"--input {input} {what}")
+
+
+def check_utf8(text: str, place: str) -> None:
+    """Refuse text that no tokenizer takes.
+
+    Raises:
+        DataError: it has bytes that were not UTF-8 (Python keeps them as halves of surrogate
+            pairs), or such halves themselves.
+    """
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        half = ord(text[error.start])
+        what = f"byte 0x{half - 0xDC00:02x}" if 0xDC80 <= half <= 0xDCFF else f"U+{half:04X}"
+        raise DataError(
+            f"{place} is not UTF-8: character {error.start + 1} is {what}; convert it"
+        ) from None
 
 
 def open_input(
@@ -87,6 +110,7 @@ def _stream_rows(stream: TextIO) -> Iterator[dict[str, Any]]:
             return
         except UnicodeDecodeError as error:
             raise DataError(f"standard input line {number} is not UTF-8: {error}") from None
+        check_utf8(line, f"standard input line {number}")
         if not line.strip():
             continue
         if is_json is None:
@@ -100,4 +124,10 @@ def _stream_rows(stream: TextIO) -> Iterator[dict[str, Any]]:
             raise DataError(f"standard input line {number} is not JSON: {error}") from None
         if not isinstance(row, dict):
             raise DataError(f"standard input line {number} is not a JSON object")
-        yield row
+        # halves of surrogate pairs become U+FFFD, as in files
+        yield {
+            key: value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+            if isinstance(value, str) and not value.isascii()
+            else value
+            for key, value in row.items()
+        }

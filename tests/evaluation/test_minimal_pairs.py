@@ -12,7 +12,7 @@ from rich.console import Console
 
 from electra.cli import run
 from electra.config import LabelledDataConfig
-from electra.errors import ConfigError, DataError
+from electra.errors import ConfigError, DataError, UserError
 from electra.evaluate import evaluate
 from electra.evaluation.minimal_pairs import (
     MinimalPair,
@@ -128,6 +128,12 @@ def test_columns_by_name(tmp_path: Path, ending: str, comma: str) -> None:
             "text,label\nx,0\ny,1\n",
             r'line 2 ends in "0" where a good sentence \(1\) is due',
         ),
+        (
+            "a.csv",
+            "sentence_good; sentence_bad\na; b\nc; d\n",
+            r'a.csv has "sentence_good; sentence_bad" as the name of one column: .*commas .* tabs',
+        ),
+        ("a.tsv", "UID,sentence_bad,sentence_good\na,b,c\n", r"with tabs in .tsv"),
         ("a.csv", "x,1\n,0\n", r'a.csv line 2 has no sentence in column "0"'),
         ("a.txt", "x\ny\n", r"a.txt holds no minimal pairs; allowed: .jsonl, .csv, .tsv \(.gz\)"),
     ],
@@ -136,6 +142,60 @@ def test_mistakes_in_files(tmp_path: Path, name: str, text: str, message: str) -
     (tmp_path / name).write_text(text)
     with pytest.raises(DataError, match=message):
         read_minimal_pairs(tmp_path / name)
+
+
+def test_columns_with_spaces_around_their_names(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(" sentence_good , sentence_bad\nx,y\n")
+    assert read_minimal_pairs(tmp_path) == {"a": [MinimalPair("x", "y")]}
+
+
+def test_files_of_one_name(tmp_path: Path) -> None:
+    for number, name in enumerate(["one/ba.csv", "two/ba.csv", "two/ba.jsonl", "two/bei.csv"]):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        if path.suffix == ".csv":
+            path.write_text(f"sentence_good,sentence_bad\n{number},b\n")
+        else:
+            write_pairs(path, [(f"{number}", "b")])
+    wanted = {"one/ba.csv": "0", "two/ba.csv": "1", "two/ba.jsonl": "2", "bei": "3"}
+    wanted_pairs = {name: [MinimalPair(good, "b")] for name, good in wanted.items()}
+    assert read_minimal_pairs(tmp_path) == wanted_pairs
+    assert list(read_minimal_pairs(f"{tmp_path}/*/ba.csv")) == ["one/ba.csv", "two/ba.csv"]
+
+
+def test_a_pair_that_is_too_long(runs: dict[str, Path], tmp_path: Path) -> None:
+    pairs = [("a film", "film a"), ("a", "the " * 31)]
+    data = write_pairs(tmp_path / "order.jsonl", pairs)
+    with pytest.raises(DataError, match=r"order pair 2: a text has 33 tokens"):
+        evaluate(model=runs["mlm"], data=str(data), task="minimal-pairs", device="cpu")
+
+
+def test_what_was_asked_is_checked_before_a_model_is_opened(tmp_path: Path) -> None:
+    data = str(write_pairs(tmp_path / "x.jsonl", [("a", "b")]))
+    model = tmp_path / "run"
+    (model / "discriminator").mkdir(parents=True)  # a model that cannot be opened
+    (model / "discriminator" / "config.json").write_text("{")
+
+    def fails(message: str, **given: Any) -> None:
+        with pytest.raises(UserError, match=message):
+            evaluate(**({"model": model, "data": data} | given))
+
+    fails(r'--task is minimal_pairs; did you mean "minimal-pairs"\?', task="minimal_pairs")
+    fails(r"has no task.json.* or, for pairs .* --task minimal-pairs")
+    fails(r"no task.json; give a folder that `finetune` wrote", task="text-classification")
+    fails("--output .*x is a folder; a file is wanted", output=_made(tmp_path / "x"))
+    pairs: dict[str, Any] = {"task": "minimal-pairs"}
+    fails("--output .*x is a folder", output=tmp_path / "x", **pairs)
+    fails("gone does not exist", data=str(tmp_path / "gone"), **pairs)
+    (tmp_path / "a.txt").write_text("x\n")
+    fails("holds no minimal pairs; allowed", data=str(tmp_path / "a.txt"), **pairs)
+    fails("--limit is 0; allowed: above 0", limit=0, **pairs)
+    fails("cannot be opened", **pairs)
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
 
 
 def test_nothing_to_read(tmp_path: Path) -> None:
