@@ -29,15 +29,16 @@ from electra.model.flops import (
 def flops(
     *,
     config: PretrainConfig,
-    vocab_size: int = PUBLISHED_VOCAB_SIZE,
+    vocab_size: int | None = None,
     json: bool = False,
     console: Console | None = None,
 ) -> dict[str, Any]:
     """Count a pretraining run and the inference of its encoder.
 
     Args:
-        config: the resolved recipe.
-        vocab_size: V, as the tokenizer has it.
+        config: the resolved recipe; of networks that it begins with (`model.discriminator`) the
+            shape is theirs, as in `pretrain`.
+        vocab_size: V, as the tokenizer has it; none: theirs, else that of BERT and ELECTRA.
         json: print the result as one line of JSON instead of tables.
         console: where the result is printed; none: nowhere.
 
@@ -47,8 +48,18 @@ def flops(
         "inference": [{"length", "flops"}]}; "steps" and "total" are none for a budget in minutes.
 
     Raises:
-        ConfigError: the vocabulary is empty.
+        ConfigError: the vocabulary is empty, a network cannot be opened, or there is no generator
+            of the recipe's size.
     """
+    notes: list[str] = []
+    if config.model.discriminator is not None:
+        from electra.model.pretrained_parts import open_parts  # torch, which is not light
+
+        parts = open_parts(config)
+        assert parts is not None, "it names a network"
+        config, notes = parts.reshape(config), parts.notes
+        vocab_size = parts.discriminator.config.vocab_size if vocab_size is None else vocab_size
+    vocab_size = PUBLISHED_VOCAB_SIZE if vocab_size is None else vocab_size
     require(vocab_size > 0, "vocab-size", vocab_size, "above 0")
     counted = train_flops(config, vocab_size)
     longest = config.model.max_position_embeddings
@@ -74,6 +85,8 @@ def flops(
         if json:
             _print_json(console, result)
         else:
+            for note in notes:
+                _say(console, note)
             _show(console, result, config)
     return result
 

@@ -77,7 +77,8 @@ def pretrain(
         A name (tiny, small, base are modern; classic-small, classic-base, ... are as published)
         or a .toml file. Flags of the form --section.field change single values.
     resume
-        never refuses a folder that holds a run; auto continues it from its last checkpoint.
+        never | auto | DIR: never refuses a folder that holds a run; auto continues it from its
+        last checkpoint, or begins; DIR must be the output folder, and hold a run to continue.
     overwrite
         Move an old run to NAME.old-1 and start afresh.
     """

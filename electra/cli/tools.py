@@ -11,9 +11,6 @@ from electra.config import PretrainConfig
 from electra.errors import ConfigError
 from electra.recipe import nest, read_recipe, resolve
 
-VOCAB_SIZE = 30_522
-"""Word pieces of BERT and ELECTRA."""
-
 
 @app.command
 def doctor() -> None:
@@ -27,7 +24,7 @@ def doctor() -> None:
 def flops(
     *,
     recipe: str = "tiny",
-    vocab_size: int = VOCAB_SIZE,
+    vocab_size: int | None = None,
     published: Overwrite = False,
     json: Json = False,
     overrides: Overrides = None,
@@ -40,15 +37,16 @@ def flops(
     ----------
     recipe
         A name or a .toml file, as for electra pretrain; flags of the form --section.field change
-        single values.
+        single values. With --model.discriminator the shape is that of the released weights.
     vocab_size
-        Word pieces of the tokenizer.
+        Word pieces of the tokenizer; default those of --model.discriminator, else 30,522, as BERT
+        and ELECTRA have.
     published
         The paper's runs instead: what its authors' script prints, and what is computed here.
     json
         One line of JSON on standard output instead of tables.
     """
-    if published and (recipe != "tiny" or vocab_size != VOCAB_SIZE or overrides):
+    if published and (recipe != "tiny" or vocab_size is not None or overrides):
         raise ConfigError(
             "--published shows runs that are fixed: give no recipe, vocabulary or field"
         )

@@ -106,3 +106,25 @@ class ModelConfig:
                 f"--model.embedding-size is {self.embedding_size}; the modern family has no "
                 "projection between embeddings and layers: leave it out, or use family classic"
             )
+
+
+HEAD_SIZE = 64
+"""Width of a classic generator's heads (google-research/electra, get_generator_config)."""
+
+
+def generator_width(hidden_size: int, generator_size: float) -> tuple[int, int | None]:
+    """Width of a classic generator, and its attention heads; none: it is as wide as the encoder.
+
+    Raises:
+        ConfigError: nothing is left of it, or the heads do not divide it.
+    """
+    hidden = round(hidden_size * generator_size)
+    heads = max(1, hidden // HEAD_SIZE) if hidden != hidden_size else None
+    if not hidden or (heads and hidden % heads):
+        near = max(1, round(hidden / HEAD_SIZE)) * HEAD_SIZE
+        raise ConfigError(
+            f"--model.generator-size {generator_size} makes the generator {hidden} wide, "
+            f"which {heads or 1} heads cannot share; with {near / hidden_size:.6g} it is "
+            f"{near} wide"
+        )
+    return hidden, heads

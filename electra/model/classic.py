@@ -14,11 +14,9 @@ from torch import Tensor, nn
 from transformers import ElectraConfig, ElectraForMaskedLM, ElectraForPreTraining
 
 from electra.config import ModelConfig
+from electra.config.model import generator_width
 from electra.corpus.tokenizer import SpecialIds
-from electra.errors import ConfigError
 
-HEAD_SIZE = 64
-"""Width of a generator's attention heads (google-research/electra, get_generator_config)."""
 uses_token_types = True
 
 
@@ -52,15 +50,7 @@ def generator_config(config: ModelConfig, encoder: ElectraConfig) -> ElectraConf
 
     The embedding size stays the discriminator's, because the tables are shared.
     """
-    hidden = round(encoder.hidden_size * config.generator_size)
-    heads = max(1, hidden // HEAD_SIZE) if hidden != encoder.hidden_size else None
-    if not hidden or (heads and hidden % heads):
-        near = max(1, round(hidden / HEAD_SIZE)) * HEAD_SIZE
-        raise ConfigError(
-            f"--model.generator-size {config.generator_size} makes the generator {hidden} wide, "
-            f"which {heads or 1} heads cannot share; with {near / encoder.hidden_size:.6g} it is "
-            f"{near} wide"
-        )
+    hidden, heads = generator_width(encoder.hidden_size, config.generator_size)
     changes = {
         "hidden_size": hidden,
         "num_attention_heads": heads or encoder.num_attention_heads,

@@ -27,6 +27,7 @@ from collections.abc import Mapping
 from typing import Any, assert_never
 
 from electra.config import ModelConfig, ObjectiveConfig, PretrainConfig
+from electra.config.model import generator_width
 from electra.recipe import read_recipe, resolve
 
 DROPOUT, NORM, ACTIVATION, SOFTMAX = 4, 5, 8, 5
@@ -35,8 +36,6 @@ ROTARY = 3
 """Operations an element of a query or a key: two products and a sum."""
 FULL_ATTENTION_UP_TO, FULL_EVERY, WINDOW = 512, 3, 129
 """Modern: longer networks see all tokens in every third layer, 64 either side in the others."""
-HEAD_SIZE = 64
-"""Width of a classic generator's attention heads."""
 CROPPED_SHARE = 0.9
 """What the contrastive pass keeps of a sequence (COCO-LM, section 4.1)."""
 PUBLISHED_OUTPUT_SHARE = 0.15625
@@ -70,17 +69,21 @@ def encoder_network(model: ModelConfig) -> Network:
 
 
 def generator_network(model: ModelConfig) -> Network:
-    """The shape of the generator; its embeddings are as wide as the encoder's."""
+    """The shape of the generator; its embeddings are as wide as the encoder's.
+
+    Raises:
+        ConfigError: there is no generator of that size.
+    """
     encoder = encoder_network(model)
     layers = model.generator_layers or encoder.num_hidden_layers
-    hidden = round(encoder.hidden_size * model.generator_size)
-    if hidden == encoder.hidden_size:
+    hidden, heads = generator_width(encoder.hidden_size, model.generator_size)
+    if heads is None:
         return dataclasses.replace(encoder, num_hidden_layers=layers)
     return dataclasses.replace(
         encoder,
         num_hidden_layers=layers,
         hidden_size=hidden,
-        num_attention_heads=max(1, hidden // HEAD_SIZE),
+        num_attention_heads=heads,
         intermediate_size=4 * hidden,
     )
 
@@ -275,12 +278,16 @@ def train_flops(
         vocab_size: V, as the tokenizer has it.
         output_share: share of the positions that meet the vocabulary, where it is not P / L; the
             published counts have `PUBLISHED_OUTPUT_SHARE`.
+
+    Raises:
+        ConfigError: there is no generator of the recipe's size.
     """
     length, sequences = config.data.max_length, config.training.global_batch_size
-    encoder, generator = encoder_network(config.model), generator_network(config.model)
     passes = passes_of(
         config.objective, masked_share(config) if output_share is None else output_share
     )
+    encoder = encoder_network(config.model)
+    generator = generator_network(config.model) if passes.generator else encoder
     cropped = math.ceil(CROPPED_SHARE * length)
     parts = {
         "encoder_embeddings": passes.encoder * embedding_flops(encoder, length, vocab_size)

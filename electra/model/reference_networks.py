@@ -17,9 +17,9 @@ import torch
 from transformers import ElectraConfig, ElectraForMaskedLM, ElectraForPreTraining
 from transformers.activations import ACT2FN
 
+from electra.config.model import HEAD_SIZE
 from electra.corpus.tokenizer import SpecialIds
 from electra.errors import ConfigError, DataError
-from electra.model.classic import HEAD_SIZE
 from electra.model.reference_names import BODIES, is_training_state, reference_name
 from electra.model.tf_checkpoint import TFCheckpoint
 

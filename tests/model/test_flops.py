@@ -4,11 +4,13 @@ import json
 import math
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
+from transformers import ElectraConfig, ElectraForPreTraining
 
 from electra.cli import run
 from electra.config import PretrainConfig
@@ -405,6 +407,15 @@ def test_published_table(capsys: pytest.CaptureFixture[str]) -> None:
     [
         ("flops --vocab-size 0", "--vocab-size is 0; allowed: above 0"),
         ("flops --vocab-size many", "many"),
+        (
+            "flops --recipe classic-small --model.generator-size 0.001",
+            "--model.generator-size 0.001 makes the generator 0 wide",
+        ),
+        (
+            "flops --recipe classic-small --model.generator-size 0.6055",
+            "makes the generator 155 wide, which 2 heads",
+        ),
+        ("flops --model.discriminator ./gone", "--model.discriminator ./gone does not exist"),
         ("flops --recipe tinny", 'did you mean "tiny"?'),
         ("flops --model.hidden-sise 3", 'did you mean "hidden_size"?'),
         ("flops --published --recipe small", "--published shows runs that are fixed"),
@@ -420,6 +431,40 @@ def test_mistakes_are_one_line(
     assert message in shown
     assert shown.startswith("electra: ")
     assert shown.count("\n") == 1
+
+
+@pytest.mark.parametrize("vocab_size", [None, 50])
+def test_released_weights_have_a_shape_of_their_own(
+    tmp_path: Path, vocab_size: int | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shape = {
+        "hidden_size": 48,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 3,
+        "intermediate_size": 80,
+        "embedding_size": 24,
+        "max_position_embeddings": 128,
+    }
+    network = ElectraForPreTraining(ElectraConfig(vocab_size=60, **shape))
+    network.save_pretrained(tmp_path)
+    given = ["flops", "--recipe", "tiny", "--model.discriminator", str(tmp_path)]
+    given += [] if vocab_size is None else ["--vocab-size", str(vocab_size)]
+    assert run([*given, "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    recipe = read_recipe("tiny")
+    recipe["model"] |= {"family": "classic", "initialization": "published", **shape}
+    if "generator_layers" in recipe["model"]:
+        recipe["model"]["generator_layers"] = min(recipe["model"]["generator_layers"], 3)
+    config = resolve(PretrainConfig, [("r", recipe)])
+    assert shown == flops(config=config, vocab_size=vocab_size or 60)
+    assert run(given) == 0
+    assert "the shape is that of the released weights" in capsys.readouterr().out
+
+
+def test_a_generator_that_is_not_there_is_of_no_size() -> None:
+    tables = {"model": {"generator_size": 0.001}, "objective": {"name": "masked_lm"}}
+    config = resolve(PretrainConfig, [("r", read_recipe("classic-small")), ("here", tables)])
+    assert flops(config=config)["per_step"] > 0
 
 
 def test_counting_is_light() -> None:
