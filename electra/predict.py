@@ -49,7 +49,7 @@ def predict(
     """
     if batch_size < 1:
         raise ConfigError(f"--batch-size is {batch_size}; allowed: above 0")
-    require_one(texts, input)
+    require_one(texts, input, folders=True)  # a task may read one
     predictor = Predictor.open(model, device=device, batch_size=batch_size)
     task = predictor.task
     if input is None:

@@ -50,6 +50,9 @@ def finetune(
         The model folder to make.
     task
         text-classification: one sentence or a pair; with scores as labels, regression.
+        token-classification: CoNLL columns (BIO, IOB1, BIOES, BMES), JSON lines of text and
+        entities (start, end, label; or CLUENER's), or a folder of seq.in, seq.out and label as
+        ATIS has, which learns the intent as well; long texts by windows.
         question-answering: SQuAD's JSON (v1.1, v2.0, CMRC 2018), or rows of question, context and
         answers; long contexts by windows (--data.doc-stride), unanswerable questions by a
         threshold, ELECTRA's own head with --model.head joint.

@@ -28,8 +28,13 @@ class Inputs:
     """Rows to answer together: one where a person is typing them."""
 
 
-def require_one(texts: Sequence[str], input: str | None) -> None:
+def require_one(texts: Sequence[str], input: str | None, *, folders: bool = False) -> None:
     """Check that a command names texts or a file, and that the one or the other can be read.
+
+    Args:
+        texts: as given.
+        input: as given.
+        folders: whether a folder will do as well.
 
     Raises:
         ConfigError: it names neither, or both.
@@ -40,6 +45,8 @@ def require_one(texts: Sequence[str], input: str | None) -> None:
     for number, text in enumerate(texts, start=1):
         check_utf8(text, f"text {number}")
     if input not in (None, STDIN) and not Path(input).is_file():
+        if folders and Path(input).is_dir():
+            return
         what = "is a folder; a file is wanted" if Path(input).is_dir() else "does not exist"
         raise DataError(f"--input {input} {what}")
 
