@@ -92,8 +92,7 @@ class TokenClassification(Task[TaggedExample]):
         """Scheme, types and what a word is from the rows.
 
         Raises:
-            DataError: as `read_tagged` and `to_examples`; or nothing is marked, or the intents are
-                all the same.
+            DataError: what is wrong in the file; nothing is marked, or the intents are all the same.
         """
         columns = TagColumns().given(config.data)
         rows = read_tagged(source, config.data, columns)
@@ -129,7 +128,7 @@ class TokenClassification(Task[TaggedExample]):
             rule=WordRule(**settings["words"]),
             columns=TagColumns(**settings["columns"]),
         )
-        _ = task.tagset  # an unknown scheme is found here
+        _ = task.tagset  # refuses an unknown scheme
         return task
 
     def settings(self) -> dict[str, Any]:
@@ -380,9 +379,8 @@ class TokenClassification(Task[TaggedExample]):
         if any(p["entities"] for p in predictions) or not any(e.entities for e in examples):
             return None
         return (
-            f"the model finds no entity in any of the {len(examples)} validation sentences: it has "
-            "not learned the task; try another seed (--seeds 3), a higher "
-            "--optimizer.learning-rate, or more steps"
+            f"the model finds no entity in any of the {len(examples)} validation sentences: try "
+            "more steps, a higher --optimizer.learning-rate, or another seed (--seeds 3)"
         )
 
 
