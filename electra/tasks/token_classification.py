@@ -92,7 +92,7 @@ class TokenClassification(Task[TaggedExample]):
         """Scheme, types and what a word is from the rows.
 
         Raises:
-            DataError: what is wrong in the file; nothing is marked, or the intents are all the same.
+            DataError: what is wrong in the file; nothing is marked; the intents are all the same.
         """
         columns = TagColumns().given(config.data)
         rows = read_tagged(source, config.data, columns)
