@@ -5,7 +5,8 @@
 Reads a folder of the form that `tests/golden/README.md` describes, of any size: first forward pass
 and optimizer steps go through the real objective, optimizer, schedule, clipping and loop of
 `electra pretrain`. Masks come from the file; samples are the argmax, the limit of temperature zero.
-Prints the largest deviation of each quantity; exits with 1 where one is beyond its tolerance.
+Prints the largest deviation of each quantity; exits with 1 where one is beyond its tolerance, and
+with 2 where the folder cannot be read or lacks something.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +29,7 @@ from torch import Tensor
 from benchmarks.record import finish
 from electra.config import PretrainConfig
 from electra.corpus.tokenizer import SpecialIds
+from electra.errors import DataError, UserError
 from electra.model.pretraining_model import PretrainingModel
 from electra.model.reference_names import reference_name
 from electra.objectives.masking import apply_masks
@@ -35,7 +39,23 @@ from electra.training.loop import Batch, fit
 from electra.training.optimizer import build_optimizer
 from electra.training.schedule import Budget, TrainState
 
+_WANTED = "tests/golden/README.md says what is wanted"
+_BATCH = (
+    *("input_ids", "attention_mask"),
+    *("masked_positions", "masked_weights", "replaced_by_mask_token"),
+)
 SPECIAL = SpecialIds(pad=0, unk=1, cls=2, sep=3, mask=4)
+
+
+class Named(dict[str, Any]):
+    """A table that knows where it is from."""
+
+    def __init__(self, table: Mapping[str, Any], file: Path) -> None:
+        super().__init__(table)
+        self.file = file
+
+    def __missing__(self, key: str) -> Any:
+        raise DataError(f'{self.file} lacks "{key}"; {_WANTED}')
 
 
 @dataclass(frozen=True)
@@ -47,13 +67,25 @@ class Golden:
     @cached_property
     def record(self) -> dict[str, Any]:
         """`steps.json`: configuration and steps."""
-        found: dict[str, Any] = json.loads((self.folder / "steps.json").read_text("utf-8"))
+        file = self.folder / "steps.json"
+        try:
+            found = json.loads(
+                file.read_text("utf-8"), object_hook=lambda table: Named(table, file)
+            )
+        except (OSError, ValueError) as error:
+            raise DataError(f"{file} cannot be read: {error}; {_WANTED}") from None
+        if not isinstance(found, Named):
+            raise DataError(f"{file} is not a JSON object; {_WANTED}")
         return found
 
     def load(self, name: str) -> dict[str, NDArray[Any]]:
         """The arrays of an .npz."""
-        with np.load(self.folder / f"{name}.npz") as file:
-            return {key: file[key] for key in file}
+        path = self.folder / f"{name}.npz"
+        try:
+            with path.open("rb") as opened, np.load(opened) as file:
+                return Named({key: file[key] for key in file}, path)
+        except (OSError, ValueError, zipfile.BadZipFile) as error:
+            raise DataError(f"{path} cannot be read: {error}; {_WANTED}") from None
 
     def config(self) -> PretrainConfig:
         """The recipe that the values were made with."""
@@ -96,7 +128,8 @@ class Golden:
 
     def batch(self) -> Batch:
         """`batch.npz` as tensors."""
-        batch = {name: torch.from_numpy(array) for name, array in self.load("batch").items()}
+        found = self.load("batch")
+        batch = {name: torch.from_numpy(found[name]) for name in dict.fromkeys([*found, *_BATCH])}
         return {n: t.long() if t.dtype == torch.int32 else t for n, t in batch.items()}
 
     def objective(self) -> GivenMasks:
@@ -111,7 +144,9 @@ class Golden:
         used = {reference_name(name)[0] for name, _ in model.named_parameters()}
         unused = sorted(weights.keys() - used)
         if unused:
-            sys.exit(f"{self.folder}/initial_weights.npz has variables without a place: {unused}")
+            raise DataError(
+                f"{self.folder}/initial_weights.npz has variables without a place: {unused}"
+            )
         return GivenMasks(model, config.objective)
 
 
@@ -274,13 +309,22 @@ def _relative(ours: float, theirs: Any) -> float:
 def main() -> None:
     """Compare and print."""
     parser = argparse.ArgumentParser(description="Deviations from the reference's values.")
-    parser.add_argument("--golden", type=Path, default=Path("tests/golden"))
-    parser.add_argument("--json", type=Path)
+    parser.add_argument(
+        "--golden",
+        type=Path,
+        default=Path("tests/golden"),
+        help="the folder of values, as tests/golden/README.md describes it (%(default)s)",
+    )
+    parser.add_argument("--json", type=Path, help="write the deviations to this file as well")
     given = parser.parse_args()
-    if not (given.golden / "steps.json").is_file():
-        sys.exit(f"{given.golden} holds no steps.json; tests/golden/README.md says what is wanted")
     golden = Golden(given.golden)
-    deviations = forward_deviations(golden) + step_deviations(golden)
+    try:
+        if not (given.golden / "steps.json").is_file():
+            raise DataError(f"{given.golden} holds no steps.json; {_WANTED}")
+        deviations = forward_deviations(golden) + step_deviations(golden)
+    except UserError as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
     beyond = [d.quantity for d in deviations if not d.within]
     rows = [{**vars(d), "within": d.within} for d in deviations]
     finish(rows, {"quantities": len(rows), "beyond_tolerance": len(beyond)}, json_file=given.json)

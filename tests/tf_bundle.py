@@ -1,7 +1,7 @@
 """Writes checkpoints of TensorFlow 1, for inputs that the golden files do not have.
 
-Follows LevelDB's table format and tensor_bundle.proto, without checksums. What TensorFlow itself
-wrote is in `tests/golden/`.
+Follows LevelDB's table format and tensor_bundle.proto, without the checksums of the data. What
+TensorFlow itself wrote is in `tests/golden/`.
 """
 
 import struct
@@ -40,6 +40,17 @@ def block(pairs: list[tuple[bytes, bytes]]) -> bytes:
     return out + struct.pack("<II", 0, 1)  # one restart, at 0
 
 
+def masked_crc32c(data: bytes) -> int:
+    """By long division of polynomials over GF(2), bit by bit; masked as LevelDB does."""
+    remainder = 0xFFFFFFFF
+    for byte in data:
+        for bit in range(8):
+            remainder ^= byte >> bit & 1
+            remainder = remainder >> 1 ^ 0x82F63B78 * (remainder & 1)
+    crc = remainder ^ 0xFFFFFFFF
+    return (((crc >> 15) | (crc << 17) & 0xFFFFFFFF) + 0xA282EAD8) % 2**32
+
+
 def write_bundle(
     prefix: Path, variables: Mapping[str, np.ndarray], *, keys_a_block: int = 1000
 ) -> Path:
@@ -57,7 +68,7 @@ def write_bundle(
     def add(content: bytes) -> bytes:
         nonlocal file
         handle = varint(len(file)) + varint(len(content))
-        file += content + bytes(5)
+        file += content + b"\0" + struct.pack("<I", masked_crc32c(content + b"\0"))
         return handle
 
     for start in range(0, len(pairs), keys_a_block):

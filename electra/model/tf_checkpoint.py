@@ -3,8 +3,8 @@
 TensorFlow itself is 1.5 GB installed, for a format that has not changed since 2016: PREFIX.index
 is a table sorted by name (LevelDB's format: blocks of prefix-compressed keys, tensorflow/core/lib/
 io/format.h) of protocol buffers that say where a tensor lies (tensorflow/core/protobuf/
-tensor_bundle.proto), and PREFIX.data-00000-of-00001 holds the raw values. The checksums in it
-(CRC-32C) are not compared; lengths are.
+tensor_bundle.proto), and PREFIX.data-00000-of-00001 holds the raw values. The checksums (CRC-32C)
+of the index are compared; of the data, lengths alone.
 """
 
 from __future__ import annotations
@@ -171,6 +171,7 @@ def _table(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         raise ValueError("its last bytes are not those of a table")
     # the footer: a handle of the meta index, which is empty, and one of the index of the blocks
     position = len(data) - _FOOTER
+    list(_block(data, *_handle(data, position)))  # for its checksum
     for _ in range(2):
         _, position = _varint(data, position)
     for _, handle in _block(data, *_handle(data, position)):
@@ -188,6 +189,9 @@ def _block(data: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]
     block, trailer = data[offset : offset + size], data[offset + size :][:_TRAILER]
     if len(block) != size or len(trailer) != _TRAILER:
         raise ValueError("a block is cut")
+    (stored,) = struct.unpack("<I", trailer[1:])
+    if stored != _masked_crc32c(block + trailer[:1]):
+        raise ValueError("the checksum of a block is not that of its bytes")
     if trailer[0] != 0:
         raise ValueError("it is compressed, which TensorFlow has not done since version 1.2")
     (restarts,) = struct.unpack("<I", block[-4:])
@@ -200,6 +204,25 @@ def _block(data: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]
         position += fresh
         yield key, block[position : position + length]
         position += length
+
+
+def _crc32c_table() -> list[int]:
+    table = list(range(256))
+    for _ in range(8):
+        table = [value >> 1 ^ (0x82F63B78 if value & 1 else 0) for value in table]
+    return table
+
+
+_CRC32C = _crc32c_table()
+
+
+def _masked_crc32c(data: bytes) -> int:
+    """CRC-32C (Castagnoli) as LevelDB stores it: turned and moved (util/crc32c.h)."""
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc = crc >> 8 ^ _CRC32C[(crc ^ byte) & 0xFF]
+    crc ^= 0xFFFFFFFF
+    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
 def _varint(data: bytes, position: int) -> tuple[int, int]:

@@ -8,12 +8,13 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from benchmarks.golden import SPECIAL, Golden, forward_deviations, step_deviations
+from benchmarks.golden import SPECIAL, Golden, forward_deviations, main, step_deviations
 from electra.model.pretraining_model import PretrainingModel
 from electra.model.reference_names import reference_name
 
@@ -82,6 +83,61 @@ def test_the_command_exits_with_1_beyond_tolerance(altered: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "beyond tolerance: disc_loss" in done.stderr
+
+
+def _without(altered: Path, name: str, key: str) -> None:
+    if name == "steps":
+        record = json.loads((altered / "steps.json").read_text())
+        del (record["steps"][1] if key == "grad_norm" else record["config"])[key]
+        (altered / "steps.json").write_text(json.dumps(record))
+        return
+    with np.load(altered / f"{name}.npz") as file:
+        kept = {k: file[k] for k in file if k != key}
+    np.savez(altered / f"{name}.npz", **kept)
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("steps", "hidden_size"),
+        ("steps", "grad_norm"),
+        ("batch", "masked_positions"),
+        ("forward", "gen_logits"),
+        ("initial_weights", "generator_predictions/output_bias"),
+        ("weights_after_6_steps", "generator_predictions/output_bias"),
+    ],
+)
+def test_what_a_folder_lacks_is_named(
+    altered: Path, name: str, key: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    _without(altered, name, key)
+    file = altered / ("steps.json" if name == "steps" else f"{name}.npz")
+    monkeypatch.setattr(sys, "argv", ["golden", "--golden", str(altered)])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.startswith(f'golden: {file} lacks "{key}"; tests/golden/READ')
+
+
+def test_a_folder_that_cannot_be_read(
+    altered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    def fails(folder: Path, message: str) -> None:
+        monkeypatch.setattr(sys, "argv", ["golden", "--golden", str(folder)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        assert stop.value.code == 2
+        shown = capsys.readouterr().err
+        assert message in shown
+        assert shown.count("\n") == 1
+
+    fails(tmp_path / "gone", "gone holds no steps.json")
+    (altered / "forward.npz").write_bytes(b"PK\x03\x04")
+    fails(altered, "forward.npz cannot be read: ")
+    (altered / "forward.npz").unlink()
+    fails(altered, "forward.npz cannot be read: ")
+    (altered / "steps.json").write_text("{")
+    fails(altered, "steps.json cannot be read: ")
 
 
 @pytest.mark.parametrize(("embedding_size", "generator_size"), [(64, 64), (32, 128), (128, 64)])

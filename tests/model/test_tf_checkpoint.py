@@ -102,21 +102,40 @@ def test_damaged_index(tmp_path: Path) -> None:
     prefix = reference_checkpoint(tmp_path)
     index = tmp_path / "model.ckpt.index"
     whole = index.read_bytes()
+    shapes = TFCheckpoint(prefix).shapes
     rng = np.random.default_rng(0)
     for damaged in (b"", b"hello", whole[:-1], whole[:1000], whole[1000:]):
         index.write_bytes(damaged)
         with pytest.raises(DataError, match=r"model\.ckpt\.index is damaged"):
             TFCheckpoint(prefix)
-    for _ in range(300):  # wherever a byte is changed: an error of ours, or names and shapes
+    # every block has a checksum, and the footer says where they are; what it has left is padding
+    blocks = len(whole) - 48
+    last = range(blocks - 60, blocks)  # the two blocks that say where the others are
+    for place in [*rng.integers(blocks, size=60).tolist(), *last]:
         changed = bytearray(whole)
-        changed[rng.integers(len(whole))] = rng.integers(256)
+        changed[place] ^= 1 << int(rng.integers(8))
+        index.write_bytes(changed)
+        with pytest.raises(DataError, match=r"model\.ckpt\.index is damaged"):
+            TFCheckpoint(prefix)
+    for place in range(blocks, len(whole)):  # an error of ours, or names and shapes
+        changed = bytearray(whole)
+        changed[place] = rng.integers(256)
         index.write_bytes(changed)
         try:
             source = TFCheckpoint(prefix)
-            for name in source.shapes:
-                source.tensor(name)
         except DataError:
-            pass
+            continue
+        assert source.shapes == shapes
+
+
+def test_a_name_that_was_changed_is_seen(tmp_path: Path) -> None:
+    prefix = reference_checkpoint(tmp_path)
+    index = tmp_path / "model.ckpt.index"
+    whole = index.read_bytes()
+    assert whole.count(b"electra/embeddings/LayerNorm/beta") == 1
+    index.write_bytes(whole.replace(b"LayerNorm/beta", b"LayerNorm/zeta", 1))
+    with pytest.raises(DataError, match=r"damaged, .*checksum of a block is not that of its bytes"):
+        TFCheckpoint(prefix)
 
 
 def test_checkpoint_of_another_kind(tmp_path: Path) -> None:
