@@ -5,8 +5,9 @@ electra prepare TEXT_FILES --output corpus
 
 from __future__ import annotations
 
-import heapq
+import hashlib
 import os
+import shlex
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
@@ -19,11 +20,14 @@ from tokenizers import Tokenizer
 
 from electra.config import PrepareSettings
 from electra.corpus.documents import read_documents
-from electra.corpus.encoding import DocumentEncoder, EncodedDocument
+from electra.corpus.encoding import DocumentEncoder
 from electra.corpus.files import ReadReport, expand
-from electra.corpus.filters import Filter, document_digest
+from electra.corpus.filters import Filter, document_digest, uniform
+from electra.corpus.pieces import grouped, pieces_of
 from electra.corpus.shards import ShardWriter, write_manifest
+from electra.corpus.splitting import Splitter
 from electra.corpus.tokenizer import (
+    LONGEST_WORD,
     SpecialIds,
     language_defaults,
     load_tokenizer,
@@ -38,10 +42,10 @@ from electra.training.run_folder import move_aside
 
 TOKENIZER_SAMPLE_BYTES = 100_000_000
 """Raw text the tokenizer is trained on: it is held in memory for that."""
-VALIDATION_TOKENS = 2_048
-"""A validation split smaller than this is filled up, to a tenth of the corpus at most."""
-HELD_DOCUMENTS = 256
+MANY_UNKNOWN = 0.05
+"""Share of unknown tokens from which on there is a warning."""
 _ENCODE_CHARS = 4_000_000
+_SAMPLE_CHARS = 4_000
 
 
 def prepare(
@@ -64,11 +68,12 @@ def prepare(
         console: where progress goes; none: nowhere.
 
     Raises:
+        ConfigError: a setting out of its range, or one that does not apply.
         DataError: no text, one document only, a file that cannot be read.
         OutputExistsError: `output` exists and `overwrite` is false.
     """
     settings = settings or PrepareSettings()
-    _check(settings)
+    _check(settings, workers)
     if output.exists() and not overwrite:
         raise OutputExistsError(
             f"{output} exists; choose another --output, or move it aside with --overwrite"
@@ -79,31 +84,40 @@ def prepare(
         os.environ["RAYON_NUM_THREADS"] = str(workers)  # read once, at the first batch
     console = console or Console(quiet=True)
     files = expand(sources)
-    partial = output.with_name(output.name + f".partial-{os.getpid()}")
+    home = output.resolve()  # "." has no name to extend
+    partial = home.with_name(f"{home.name}.partial-{os.getpid()}")
     partial.mkdir(parents=True)
     try:
         with progress_bar(console) as bar:
             tokenizer = _tokenizer(files, settings, bar)
             manifest = _write(files, partial, tokenizer, settings, bar)
         if output.exists():
-            console.print(f"the old {output} is now {move_aside(output)}", markup=False)
-        partial.rename(output)
+            console.print(
+                f"the old {output} is now {move_aside(output)}", markup=False, soft_wrap=True
+            )
+        partial.rename(home)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    _tell(manifest, output, console)
+    _tell(manifest, output if output.name not in ("", "..") else home, console)
     return manifest
 
 
-def _check(settings: PrepareSettings) -> None:
-    if not 0 < settings.validation_share < 1:
-        raise ConfigError(f"--validation-share is {settings.validation_share}; allowed: (0, 1)")
-    casing = (settings.lowercase, settings.strip_accents)
-    if settings.tokenizer is not None and casing != (None, None):
-        raise ConfigError(
-            "--lowercase and --strip-accents are for a tokenizer that is trained; the one given "
-            "by --tokenizer has its own"
-        )
+def _check(settings: PrepareSettings, workers: int | None) -> None:
+    if not 0 <= settings.validation_share <= 0.5:
+        raise ConfigError(f"--validation-share is {settings.validation_share}; allowed: 0 to 0.5")
+    if settings.min_chars < 0:
+        raise ConfigError(f"--min-chars is {settings.min_chars}; allowed: 0 or more")
+    if workers is not None and workers < 1:
+        raise ConfigError(f"--workers is {workers}; allowed: 1 or more")
+    if settings.tokenizer is not None:
+        default = PrepareSettings()
+        for name in ("vocab_size", "language", "lowercase", "strip_accents"):
+            if getattr(settings, name) != getattr(default, name):
+                raise ConfigError(
+                    f"--{name.replace('_', '-')} is for a tokenizer that is trained; the one given "
+                    "by --tokenizer has its own: leave one of the two out"
+                )
     if settings.encoding_errors not in ("strict", "replace"):
         raise ConfigError(
             f"--encoding-errors is {settings.encoding_errors}; allowed: strict, replace"
@@ -122,8 +136,7 @@ def _tokenizer(files: list[Path], settings: PrepareSettings, bar: Any) -> Tokeni
 
     def sample() -> Iterator[str]:
         for text in _documents(files, settings, bar, "training the tokenizer"):
-            if keep >= 1 or _uniform(document_digest(text)) < keep:
-                yield text
+            yield from (text,) if keep >= 1 else _sampled(text, keep)
 
     return train_word_piece(
         sample(),
@@ -132,6 +145,19 @@ def _tokenizer(files: list[Path], settings: PrepareSettings, bar: Any) -> Tokeni
         strip_accents=_chosen(settings.strip_accents, defaults.strip_accents),
         alphabet=defaults.alphabet,
     )
+
+
+def _sampled(text: str, keep: float) -> Iterator[str]:
+    """A share `keep` of the pieces of a document: long documents are not all or nothing."""
+    digest = document_digest(text)
+    pieces = (
+        piece
+        for line in text.split("\n")
+        for piece in pieces_of(line, _SAMPLE_CHARS, anywhere=True)
+    )
+    for number, piece in enumerate(pieces):
+        if uniform(hashlib.blake2b(number.to_bytes(8, "big"), key=digest).digest()) < keep:
+            yield piece
 
 
 def _chosen(given: bool | None, default: bool) -> bool:
@@ -163,22 +189,13 @@ def _write(
                 per_source[next(reversed(per_source))] += 1
                 yield kept
 
-    unknown = tokens = documents = validation_tokens = 0
-    # documents of the smallest digests are held back: they fill a validation split that is small
-    held: list[tuple[bytes, int, EncodedDocument]] = []
-    for texts in _groups(cleaned()):
+    split = Splitter(writers, settings.validation_share)
+    unknown = documents = 0
+    for texts in grouped(((text, len(text)) for text in cleaned()), _ENCODE_CHARS):
         for text, document in zip(texts, encoder.encode(texts), strict=True):
-            digest = document_digest(text)
-            tokens += len(document.ids)
-            unknown += document.ids.count(special.unk)
-            documents += 1
-            if _uniform(digest) < settings.validation_share:
-                _add(writers["validation"], document)
-                validation_tokens += len(document.ids)
-                continue
-            heapq.heappush(held, (bytes(255 - b for b in digest), documents, document))
-            if len(held) > HELD_DOCUMENTS:
-                _add(writers["train"], heapq.heappop(held)[-1])
+            unknown += int((document.ids == special.unk).sum())
+            documents += len(document.ids) > 0
+            split.add(document_digest(text), document)
     if documents < 2:
         found = "no text" if not documents else "one document only"
         raise DataError(
@@ -186,14 +203,7 @@ def _write(
             "(in .txt a blank line ends a document, elsewhere each row is one; documents under "
             f"{settings.min_chars} characters are left out, see --min-chars)"
         )
-    smallest_first = sorted(held, reverse=True)
-    for number, (_, _, document) in enumerate(smallest_first):
-        # a tenth of the tokens at most, and never the last document of the training split
-        small = validation_tokens < min(VALIDATION_TOKENS, tokens / 10)
-        alone = number == len(smallest_first) - 1 and writers["train"].is_empty
-        wanted = (small or writers["validation"].is_empty) and not alone
-        _add(writers["validation" if wanted else "train"], document)
-        validation_tokens += len(document.ids) if wanted else 0
+    split.finish()
     for writer in writers.values():
         writer.flush()
     tokenizer.encode_special_tokens = False
@@ -205,17 +215,13 @@ def _write(
         words_marked=settings.segmenter != "none",
         facts={
             "vocab_size": vocab_size,
-            "unknown_share": unknown / max(1, tokens),
+            "unknown_share": unknown / max(1, split.tokens),
             "removed": dict(keep.removed),
             "replaced_bytes": report.replaced_bytes,
             "sources": per_source,
             "settings": asdict(settings),
         },
     )
-
-
-def _add(writer: ShardWriter, document: EncodedDocument) -> None:
-    writer.add(document.ids, document.line_lengths, document.starts_word)
 
 
 def _documents(
@@ -247,32 +253,29 @@ def _documents(
         bar.update(task, completed=done, numbers=filesize.decimal(done))
 
 
-def _groups(texts: Iterator[str]) -> Iterator[list[str]]:
-    """Lists of documents of about `_ENCODE_CHARS` characters, to be encoded in parallel."""
-    group: list[str] = []
-    size = 0
-    for text in texts:
-        group.append(text)
-        size += len(text)
-        if size >= _ENCODE_CHARS:
-            yield group
-            group, size = [], 0
-    if group:
-        yield group
-
-
-def _uniform(digest: bytes) -> float:
-    return int.from_bytes(digest[:8], "big") / 2**64
-
-
 def _tell(manifest: dict[str, Any], output: Path, console: Console) -> None:
+    def say(line: str) -> None:
+        console.print(line, markup=False, soft_wrap=True)
+
     for name, split in manifest["splits"].items():
-        console.print(f"{name}: {split['documents']:,} documents, {split['tokens']:,} tokens")
+        say(f"{name}: {split['documents']:,} documents, {split['tokens']:,} tokens")
     for reason, count in manifest["removed"].items():
-        console.print(f"left out: {count:,} documents ({reason})")
+        say(f"left out: {count:,} documents ({reason})")
     for path, count in manifest["replaced_bytes"].items():
-        console.print(f"{path}: {count:,} undecodable places replaced", markup=False)
-    console.print(
-        f"vocabulary {manifest['vocab_size']:,}, unknown tokens {manifest['unknown_share']:.3%}; "
-        f"next: electra pretrain --data {output} --output runs/first"
+        say(f"{path}: {count:,} undecodable places replaced")
+    unknown = manifest["unknown_share"]
+    if unknown > MANY_UNKNOWN:
+        settings = manifest["settings"]
+        advice = "take a --tokenizer made for this text"
+        if settings["tokenizer"] is None:
+            kept = language_defaults(settings["language"]).alphabet
+            advice = (
+                f"--language {settings['language']} keeps the {kept:,} most frequent characters "
+                f"(zh, ja, ko and other keep more), and words over {LONGEST_WORD} characters, as "
+                "of text without spaces, are unknown"
+            )
+        say(f"warning: {unknown:.0%} of the tokens are [UNK]: {advice}")
+    say(
+        f"vocabulary {manifest['vocab_size']:,}, unknown tokens {unknown:.3%}; "
+        f"next: electra pretrain --data {shlex.quote(str(output))} --output runs/first"
     )

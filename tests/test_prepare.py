@@ -1,11 +1,14 @@
 """`prepare`: the folder it makes, and everything it refuses without leaving a trace."""
 
 import gzip
+import io
 import json
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+import electra.prepare
 from electra.config import PrepareSettings
 from electra.corpus.shards import Corpus
 from electra.errors import ConfigError, DataError, OutputExistsError
@@ -88,7 +91,115 @@ def test_a_small_validation_split_is_filled_up(tmp_path: Path) -> None:
     train, validation = (manifest["splits"][name] for name in ("train", "validation"))
     total = train["tokens"] + validation["tokens"]
     assert train["documents"] + validation["documents"] == 200
-    assert 0.09 * total < validation["tokens"] < 0.15 * total
+    assert 0.08 * total < validation["tokens"] <= 0.1 * total + validation["documents"]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.2, 0.5])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_long_document_is_for_training(tmp_path: Path, share: float, seed: int) -> None:
+    texts = [" ".join(make_text(2, 100 * seed + n).split()) for n in range(8)]
+    long = " ".join(make_text(200, seed).split())
+    texts.insert(2 * seed, long)
+    source = text_file(tmp_path, "\n\n".join(texts))
+    settings = PrepareSettings(vocab_size=100, validation_share=share)
+    manifest = prepare([source], output=tmp_path / "c", settings=settings)
+    train, validation = (manifest["splits"][name] for name in ("train", "validation"))
+    assert train["documents"] + validation["documents"] == 9
+    assert validation["documents"] > 0
+    assert validation["tokens"] < 0.15 * train["tokens"]
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.5])
+def test_a_share_is_kept(tmp_path: Path, share: float) -> None:
+    source = text_file(tmp_path, make_text(1500))
+    settings = PrepareSettings(vocab_size=100, validation_share=share)
+    manifest = prepare([source], output=tmp_path / "c", settings=settings)
+    assert abs(manifest["splits"]["validation"]["documents"] / 1500 - share) < 0.05
+
+
+def test_long_documents_alone_train_a_tokenizer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(electra.prepare, "TOKENIZER_SAMPLE_BYTES", 40_000)
+    for n in range(3):
+        long = make_text(600, seed=n).replace("\n\n", "\n" if n else " ")
+        text_file(tmp_path, long, f"{n}.txt")
+    held = []
+    train = electra.prepare.train_word_piece
+
+    def spy(texts: list[str], **settings: object) -> object:
+        held.append(list(texts))
+        return train(held[-1], **settings)
+
+    monkeypatch.setattr(electra.prepare, "train_word_piece", spy)
+    for name in ("c", "d"):
+        prepare([tmp_path], output=tmp_path / name, settings=PrepareSettings(vocab_size=120))
+    assert held[0] == held[1]
+    assert 20_000 < sum(map(len, held[0])) < 60_000
+    # from every document
+    texts = [(tmp_path / f"{n}.txt").read_text("utf-8") for n in range(3)]
+    assert all(any(piece in text for piece in held[0]) for text in texts)
+
+
+def test_a_tokenizer_given_takes_no_settings_of_one_trained(tmp_path: Path, corpus: Path) -> None:
+    for setting in ({"vocab_size": 99}, {"language": "de"}, {"strip_accents": False}):
+        settings = PrepareSettings(tokenizer=str(corpus), **setting)
+        flag = "--" + next(iter(setting)).replace("_", "-")
+        with pytest.raises(ConfigError, match=f"{flag} is for a tokenizer that is trained"):
+            prepare([tmp_path], output=tmp_path / "c", settings=settings)
+
+
+def test_here_can_be_the_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = text_file(tmp_path, make_text(20))
+    (tmp_path / "c").mkdir()
+    monkeypatch.chdir(tmp_path / "c")
+    settings = PrepareSettings(vocab_size=90)
+    said = io.StringIO()
+    console = Console(file=said, width=40)
+    prepare([source], output=Path("."), settings=settings, overwrite=True, console=console)
+    assert (tmp_path / "c" / "manifest.json").is_file()
+    assert (tmp_path / "c.old-1").is_dir()
+    assert f"--data {tmp_path / 'c'} --output" in said.getvalue()
+
+
+def test_what_is_told_can_be_pasted(tmp_path: Path) -> None:
+    source = text_file(tmp_path, make_text(20))
+    said = io.StringIO()
+    console = Console(file=said, width=40)
+    output = tmp_path / "my [red]corpus"
+    settings = PrepareSettings(vocab_size=90)
+    prepare([source], output=output, settings=settings, console=console)
+    assert f"next: electra pretrain --data '{output}' --output runs/first\n" in said.getvalue()
+    assert "warning" not in said.getvalue()
+    lines = said.getvalue().splitlines()
+    (bar,) = (line for line in lines if line.startswith("  writing token shards"))
+    assert "left" not in bar
+
+
+def test_many_unknown_tokens_are_warned_of(tmp_path: Path, corpus: Path) -> None:
+    texts = [f"{n} {'abc' * 40} {'def' * 50} words" for n in range(40)]
+    source = text_file(tmp_path, "\n\n".join(texts))
+    for settings, message in (
+        (PrepareSettings(vocab_size=90), "--language en keeps the 1,000 most frequent characters"),
+        (PrepareSettings(tokenizer=str(corpus)), "take a --tokenizer made for this text"),
+    ):
+        said = io.StringIO()
+        console = Console(file=said, width=40)
+        output = tmp_path / str(settings.tokenizer is None)
+        prepare([source], output=output, settings=settings, console=console)
+        (line,) = (li for li in said.getvalue().splitlines() if li.startswith("warning:"))
+        assert "of the tokens are [UNK]" in line
+        assert message in line
+        if settings.tokenizer is None:
+            assert "words over 100 characters" in line
+
+
+def test_documents_without_tokens_do_not_count(tmp_path: Path, corpus: Path) -> None:
+    tokens_of_none = "\u00ad" * 30  # soft hyphens, which the normalizer removes
+    source = text_file(tmp_path, f"{tokens_of_none}\n\nthe only document there is in it\n")
+    settings = PrepareSettings(tokenizer=str(corpus))
+    with pytest.raises(DataError, match="one document only"):
+        prepare([source], output=tmp_path / "c", settings=settings)
 
 
 def test_a_tokenizer_from_a_folder(tmp_path: Path, corpus: Path) -> None:
@@ -145,12 +256,22 @@ def test_an_old_folder_is_kept_until_told_otherwise(tmp_path: Path) -> None:
 
 def test_settings_are_checked(tmp_path: Path) -> None:
     for settings, message in (
-        (PrepareSettings(validation_share=1.5), "--validation-share is 1.5"),
+        (PrepareSettings(validation_share=1.5), "--validation-share is 1.5; allowed: 0 to 0.5"),
+        (PrepareSettings(validation_share=0.999), "--validation-share is 0.999"),
+        (PrepareSettings(validation_share=-0.1), "--validation-share is -0.1"),
+        (PrepareSettings(validation_share=float("nan")), "--validation-share is nan"),
+        (PrepareSettings(min_chars=-1), "--min-chars is -1; allowed: 0 or more"),
         (PrepareSettings(encoding_errors="ignore"), "allowed: strict, replace"),
         (PrepareSettings(vocab_size=3), "--vocab-size is 3"),
     ):
         with pytest.raises(ConfigError, match=message):
             prepare([tmp_path], output=tmp_path / "c", settings=settings)
+
+
+@pytest.mark.parametrize("workers", [0, -2])
+def test_workers_are_one_or_more(tmp_path: Path, workers: int) -> None:
+    with pytest.raises(ConfigError, match=f"--workers is {workers}; allowed: 1 or more"):
+        prepare([tmp_path], output=tmp_path / "c", workers=workers)
 
 
 def test_a_folder_that_is_no_corpus(tmp_path: Path) -> None:

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 from typing import NoReturn
 
 from cyclopts import CycloptsError
@@ -39,6 +42,11 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 def run(arguments: Sequence[str]) -> int:
     """Run one command; return its exit code. A user's mistake prints one line, no traceback."""
     _quieten_libraries()
+    with _sigterm_raises():
+        return _run(arguments)
+
+
+def _run(arguments: Sequence[str]) -> int:
     try:
         rest, overrides = _split_overrides(list(arguments))
         verb, bound, unparsed = app.parse_args(rest, exit_on_error=False, print_error=False)
@@ -63,7 +71,34 @@ def run(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         errors.print("electra: interrupted")
         return 130
+    except _Terminated:
+        errors.print("electra: terminated")
+        return 143
     return 0
+
+
+class _Terminated(BaseException):
+    """SIGTERM came."""
+
+
+@contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    """Let SIGTERM raise, so that unfinished folders are removed; training has its own way."""
+
+    def terminate(_number: int, _frame: FrameType | None) -> NoReturn:
+        raise _Terminated
+
+    try:
+        ours = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+        if ours:
+            signal.signal(signal.SIGTERM, terminate)
+    except ValueError:  # not in the main thread: signals are somebody else's
+        ours = False
+    try:
+        yield
+    finally:
+        if ours:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _one_line(error: CycloptsError) -> str:

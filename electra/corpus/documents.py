@@ -5,10 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from electra.corpus.files import ReadReport, kind_of, pick_column, read_lines, read_rows
+from electra.corpus.files import (
+    TEXT_COLUMNS,
+    ReadReport,
+    kind_of,
+    pick_column,
+    read_lines,
+    read_rows,
+)
 from electra.errors import DataError
 
-TEXT_COLUMNS = ("text", "content", "document", "body", "article", "sentence")
+_MEND = "convert it, or go on with --encoding-errors replace"
 
 
 def read_documents(
@@ -32,12 +39,14 @@ def read_documents(
     """
     if kind_of(path) == "text":
         yield from _paragraph_documents(
-            read_lines(path, encoding_errors=encoding_errors, report=report)
+            read_lines(path, encoding_errors=encoding_errors, report=report, mend=_MEND)
         )
         return
     column: str | None = None
     wanted = (text_column,) if text_column is not None else TEXT_COLUMNS
-    rows = read_rows(path, columns=wanted, encoding_errors=encoding_errors, report=report)
+    rows = read_rows(
+        path, columns=wanted, encoding_errors=encoding_errors, report=report, mend=_MEND
+    )
     for number, row in enumerate(rows, start=1):
         if column is None or column not in row:
             column = _text_column(row, text_column, path)

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from electra.corpus.pieces import grouped, pieces_of
 from electra.corpus.words import Segmenter, is_word_piece, word_starts
 from electra.errors import ConfigError
+
+_GROUP = 1_000_000
+"""Characters encoded in parallel at once; each token takes over 100 bytes until its ids are out."""
+_PIECE = 100_000
+"""Characters from which on a line is cut at spaces, for the same reason."""
 
 
 @dataclass(frozen=True)
 class EncodedDocument:
     """Tokens of one document, special ones not added."""
 
-    ids: list[int]
+    ids: NDArray[np.uint32]
     line_lengths: list[int]
     """Tokens of each line, in sum as many as `ids`."""
     starts_word: NDArray[np.bool_] | None
@@ -28,9 +35,10 @@ class DocumentEncoder:
     """Tokenizes documents in parallel and finds where their lines begin.
 
     A WordPiece tokenizer splits at white space first, so the tokens of a document are those of its
-    lines, one after another, and lines are what it is given. Others (a SentencePiece tokenizer
-    marks the space at a line's end, a byte-level one keeps it as a token) get the document whole,
-    and a line begins with the first token that reaches into it.
+    lines, one after another, and lines are what it is given, some at a time, so that memory does
+    not depend on the length of a document. Others (a SentencePiece tokenizer marks the space at a
+    line's end, a byte-level one keeps it as a token) get the document whole, and a line begins with
+    the first token that reaches into it.
     """
 
     def __init__(self, tokenizer: Tokenizer, segmenter: Segmenter | None = None) -> None:
@@ -53,20 +61,22 @@ class DocumentEncoder:
         return self._encode_lines(texts) if self._by_lines else self._encode_whole(texts)
 
     def _encode_lines(self, texts: Sequence[str]) -> Iterator[EncodedDocument]:
-        lines = [text.split("\n") for text in texts]
-        encodings = iter(
-            self._tokenizer.encode_batch_fast(
-                [line for document in lines for line in document], add_special_tokens=False
-            )
-        )
-        for document in lines:
-            ids: list[int] = []
+        lines = (line for text in texts for line in text.split("\n"))
+        encoded = self._ids_of(piece for line in lines for piece in pieces_of(line, _PIECE))
+        for text in texts:
+            ids = array("I")
             lengths = []
-            for _ in document:
-                piece = next(encodings).ids
-                lengths.append(len(piece))
-                ids += piece
-            yield EncodedDocument(ids, lengths, None)
+            for line in text.split("\n"):
+                before = len(ids)
+                for _ in pieces_of(line, _PIECE):
+                    ids.extend(next(encoded))
+                lengths.append(len(ids) - before)
+            yield EncodedDocument(np.asarray(ids, dtype=np.uint32), lengths, None)
+
+    def _ids_of(self, pieces: Iterable[str]) -> Iterator[list[int]]:
+        for group in grouped(((piece, len(piece)) for piece in pieces), _GROUP):
+            for encoding in self._tokenizer.encode_batch_fast(group, add_special_tokens=False):
+                yield encoding.ids
 
     def _encode_whole(self, texts: Sequence[str]) -> Iterator[EncodedDocument]:
         encodings = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
@@ -81,7 +91,7 @@ class DocumentEncoder:
                 word = np.searchsorted(words, offsets[:, 0], side="right")
                 starts = np.diff(word, prepend=-1) > 0
                 starts &= self._pieces_start[encoding.ids]
-            yield EncodedDocument(encoding.ids, lengths, starts)
+            yield EncodedDocument(np.array(encoding.ids, dtype=np.uint32), lengths, starts)
 
 
 def _positions(lengths: Iterator[int]) -> NDArray[np.int64]:

@@ -26,6 +26,9 @@ KINDS = {
     ".tsv": "tsv",
     ".parquet": "parquet",
 }
+TEXT_COLUMNS = ("text", "content", "document", "body", "article", "sentence")
+"""Names of the column that holds a document's text, the first that is there."""
+_LONE_HEADERS = {*TEXT_COLUMNS, "sentence1", "premise", "question", "review", "utterance", "title"}
 csv.field_size_limit(2**31 - 1)
 
 
@@ -87,7 +90,11 @@ def _is_readable(path: Path) -> bool:
 
 
 def read_lines(
-    path: Path, *, encoding_errors: str = "strict", report: ReadReport | None = None
+    path: Path,
+    *,
+    encoding_errors: str = "strict",
+    report: ReadReport | None = None,
+    mend: str = "convert it",
 ) -> Iterator[str]:
     """Decoded lines with their line ends.
 
@@ -95,6 +102,7 @@ def read_lines(
         path: a text file, gzipped if it ends in .gz.
         encoding_errors: `strict` raises at the first byte that is not UTF-8, `replace` goes on.
         report: counts what was replaced.
+        mend: what to do about bytes that are not UTF-8, for the message.
 
     Raises:
         DataError: the file is missing, not UTF-8, or a truncated or damaged .gz.
@@ -110,8 +118,7 @@ def read_lines(
                 place = "unpacked " if path.suffix == ".gz" else ""
                 raise DataError(
                     f"{path} is not UTF-8: {place}byte {offset + error.start} "
-                    f"(line {number + 1}) is 0x{line[error.start]:02x}; "
-                    "convert it, or go on with --encoding-errors replace"
+                    f"(line {number + 1}) is 0x{line[error.start]:02x}; {mend}"
                 ) from None
             text = line.decode("utf-8", errors="replace")
             if report is not None:
@@ -145,16 +152,19 @@ def read_rows(
     columns: Iterable[str] = (),
     encoding_errors: str = "strict",
     report: ReadReport | None = None,
+    mend: str = "convert it",
 ) -> Iterator[dict[str, Any]]:
     """Rows of a JSONL, CSV, TSV or Parquet file as dictionaries.
 
     Args:
         path: the file.
         header: of CSV and TSV: `true`, `false`, or `auto` (judged by the first line and by
-            whether it holds a name from `columns`). Without a header columns are "0", "1", ...
+            whether it holds a name from `columns`; a single column has to have a name that is
+            known or asked for). Without a header columns are "0", "1", ...
         columns: names or numbers the caller is going to ask for.
         encoding_errors: as in `read_lines`.
         report: as in `read_lines`; it gets the line of each row, too.
+        mend: as in `read_lines`.
 
     TSV is read without quoting, as GLUE's is. A line of plain text is a row {"text": line}.
 
@@ -162,7 +172,7 @@ def read_rows(
         DataError: a line that cannot be parsed, named by its number.
     """
     kind = kind_of(path)
-    lines = read_lines(path, encoding_errors=encoding_errors, report=report)
+    lines = read_lines(path, encoding_errors=encoding_errors, report=report, mend=mend)
     if kind == "parquet":
         yield from _parquet_rows(path)
     elif kind == "text":
@@ -232,7 +242,12 @@ def _separated_rows(
 
 
 def _looks_like_header(row: list[str]) -> bool:
-    """Short, distinct, wordy cells: what nobody's first data row looks like."""
+    """Short, distinct, wordy cells: what nobody's first data row looks like.
+
+    A single cell may well be a short text, so there it has to be a name that columns have.
+    """
+    if len(row) == 1:
+        return row[0].strip().casefold() in _LONE_HEADERS
 
     def wordy(cell: str) -> bool:
         cell = cell.strip()

@@ -61,7 +61,7 @@ class ShardWriter:
 
     def add(
         self,
-        ids: Sequence[int],
+        ids: Sequence[int] | NDArray[np.uint32],
         line_lengths: Sequence[int] | None = None,
         starts_word: NDArray[np.bool_] | None = None,
     ) -> None:
@@ -73,7 +73,7 @@ class ShardWriter:
             starts_word: (len(ids),) whether each token begins a word; for all documents of the
                 writer or for none.
         """
-        if not ids:
+        if not len(ids):
             return
         lengths = np.array([len(ids)] if line_lengths is None else line_lengths, dtype=np.int64)
         lengths = lengths[lengths > 0]  # a line of characters that no token stands for
@@ -139,6 +139,7 @@ class Split:
         shards: Sequence[ShardInfo],
         *,
         words_marked: bool = False,
+        vocab_size: int | None = None,
     ) -> None:
         """Open the files.
 
@@ -148,11 +149,13 @@ class Split:
             dtype: of the token ids.
             shards: as the manifest has them.
             words_marked: a segmenter's word starts are in the shards.
+            vocab_size: V, above all ids; none: they are not checked.
 
         Raises:
-            DataError: a shard is missing, or shorter than the manifest says.
+            DataError: a shard is missing, shorter than the manifest says, or damaged.
         """
         self.name, self.words_marked = name, words_marked
+        self._vocab_size = vocab_size
         self._dtype = np.dtype("<" + np.dtype(dtype).str[1:])
         self._paths = [folder / s.file for s in shards]
         self.shards = list(shards)
@@ -173,10 +176,14 @@ class Split:
         """`count` token ids of a shard from `start` on, shape (count,).
 
         Raises:
-            DataError: the shard is shorter than the manifest says.
+            DataError: the shard is shorter than the manifest says, or an id is no token.
         """
         size = self._dtype.itemsize
-        return np.frombuffer(self._read(shard, start * size, count * size), dtype=self._dtype)
+        ids = np.frombuffer(self._read(shard, start * size, count * size), dtype=self._dtype)
+        if self._vocab_size is not None and ids.max(initial=0) >= self._vocab_size:
+            found = f"token id {ids.max()}, the vocabulary has {self._vocab_size}"
+            raise self._damaged(shard, f"{found} (tokens {start} to {start + count})")
+        return ids
 
     def token_counts(self, vocab_size: int) -> NDArray[np.int64]:
         """How often each token occurs in the split, shape (V,)."""
@@ -210,7 +217,15 @@ class Split:
         info = self.shards[shard]
         start = info.tokens * self._dtype.itemsize
         data = self._read(shard, start, 8 * (info.documents + 1))
-        return np.frombuffer(data, dtype="<i8").astype(np.int64)
+        offsets = np.frombuffer(data, dtype="<i8").astype(np.int64)
+        if offsets[0] != 0 or offsets[-1] != info.tokens or (np.diff(offsets) < 1).any():
+            raise self._damaged(shard, "the documents do not follow one another")
+        return offsets
+
+    def _damaged(self, shard: int, what: str) -> DataError:
+        return DataError(
+            f"shard {self._paths[shard]} is damaged: {what}; run electra prepare again"
+        )
 
     def _read(self, shard: int, start: int, size: int) -> bytes:
         data = os.pread(self._files[shard], size, start)
@@ -264,7 +279,14 @@ class Corpus:
         """`train` or `validation`."""
         shards = [ShardInfo(**s) for s in self.manifest["splits"][name]["shards"]]
         marked = bool(self.manifest["words_marked"])
-        return Split(self.folder, name, self.manifest["dtype"], shards, words_marked=marked)
+        return Split(
+            self.folder,
+            name,
+            self.manifest["dtype"],
+            shards,
+            words_marked=marked,
+            vocab_size=self.manifest.get("vocab_size"),
+        )
 
 
 def write_manifest(

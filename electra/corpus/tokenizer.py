@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable
@@ -16,6 +17,11 @@ from tokenizers.processors import TemplateProcessing
 
 from electra.errors import ConfigError, DataError, did_you_mean
 
+LONGEST_WORD = 100
+"""Characters; a longer word is [UNK], as in BERT."""
+# what may be a word too long: no white space and punctuation of ASCII, no Han; 34, since one
+# character can become three (the parts of a Hangul syllable, where accents are stripped)
+_MAYBE_LONG = re.compile(r"[^ \t\n\r!-/:-@\[-`{-~\u3400-\u4dbf\u4e00-\u9fff]{34,}")
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _ROLES = {
     "pad_token": ("[PAD]", "<pad>"),
@@ -101,6 +107,9 @@ def train_word_piece(
         continuing_subword_prefix="##",
         show_progress=False,
     )
+    # they are [UNK] whatever is learned, and training takes the square of their length; done before
+    # training, which locks the tokenizer
+    texts = [_without_long_words(text, tokenizer) for text in texts]
     tokenizer.train_from_iterator(texts, trainer)
     # the trainer has made special tokens of `inside`: take the vocabulary alone
     vocabulary = tokenizer.get_vocab(with_added_tokens=True)
@@ -131,7 +140,7 @@ def read_vocabulary(file: Path, *, lowercase: bool, strip_accents: bool) -> Toke
 def _empty_word_piece(
     vocabulary: dict[str, int], lowercase: bool, strip_accents: bool
 ) -> Tokenizer:
-    model = models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=100)
+    model = models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=LONGEST_WORD)
     tokenizer = Tokenizer(model)
     tokenizer.normalizer = normalizers.BertNormalizer(
         clean_text=True,
@@ -143,6 +152,18 @@ def _empty_word_piece(
     tokenizer.decoder = decoders.WordPiece(prefix="##")
     tokenizer.add_special_tokens(list(SPECIAL_TOKENS))
     return tokenizer
+
+
+def _without_long_words(text: str, tokenizer: Tokenizer) -> str:
+    """The text without words over `LONGEST_WORD`, words being the tokenizer's."""
+
+    def kept(match: re.Match[str]) -> str:
+        run = match.group()
+        parts = tokenizer.pre_tokenizer.pre_tokenize_str(tokenizer.normalizer.normalize_str(run))
+        words = [word for word, _ in parts if len(word) <= LONGEST_WORD]
+        return run if len(words) == len(parts) else " ".join(words)
+
+    return _MAYBE_LONG.sub(kept, text)
 
 
 def _alphabet(texts: list[str], tokenizer: Tokenizer, size: int) -> list[str]:

@@ -132,6 +132,8 @@ class _TimeLeft(ProgressColumn):
     """Time left by the share done; rich's own column needs several updates a second."""
 
     def render(self, task: Task) -> Text:
+        if task.finished:
+            return Text("")
         share = task.percentage / 100
         if not share or task.elapsed is None:
             return Text("-:--:-- left", style="cyan")

@@ -186,11 +186,15 @@ def move_aside(path: Path) -> Path:
 def write_text(path: Path, text: str) -> None:
     """Write a file that is there whole or not at all, even if power fails."""
     partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    try:
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def copy_file(file: Path, folder: Path) -> None:

@@ -4,14 +4,19 @@ import random
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
+import electra.corpus.encoding
 from electra.config import PrepareSettings
 from electra.corpus.encoding import DocumentEncoder
 from electra.corpus.examples import Examples
+from electra.corpus.pieces import pieces_of
 from electra.corpus.shards import Corpus, ShardWriter, Split
 from electra.corpus.tokenizer import SpecialIds, train_word_piece
 from electra.corpus.words import load_segmenter, word_starts
@@ -65,10 +70,52 @@ def test_tokens_are_those_of_the_whole_document(make: Callable[[], Tokenizer]) -
     tokenizer = make()
     texts = [*TEXTS, *(make_text(3, seed).replace(". ", ".\n") for seed in range(20))]
     for text, document in zip(texts, DocumentEncoder(tokenizer).encode(texts), strict=True):
-        assert document.ids == tokenizer.encode(text, add_special_tokens=False).ids
+        assert document.ids.tolist() == tokenizer.encode(text, add_special_tokens=False).ids
         assert len(document.line_lengths) == text.count("\n") + 1
         assert sum(document.line_lengths) == len(document.ids)
         assert document.starts_word is None
+
+
+def test_long_documents_are_encoded_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = word_piece()
+    texts = [
+        make_text(30).replace("\n\n", "\n"),
+        *TEXTS,
+        make_text(30, 1).replace("\n\n", " "),
+        "x",
+    ]
+    texts.append("the lamp " + "ab" * 900 + " \u0301near \u4f60\u597d" * 300)
+    expected = list(DocumentEncoder(tokenizer).encode(texts))
+    monkeypatch.setattr(electra.corpus.encoding, "_GROUP", 700)
+    monkeypatch.setattr(electra.corpus.encoding, "_PIECE", 90)
+
+    class Spy:
+        longest = calls = 0
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(tokenizer, name)
+
+        def encode_batch_fast(self, batch: list[str], **options: bool) -> object:
+            Spy.longest = max(Spy.longest, sum(map(len, batch)) - len(batch[-1]))
+            Spy.calls += 1
+            return tokenizer.encode_batch_fast(batch, **options)
+
+    spied: Any = Spy()
+    for text, one, other in zip(texts, expected, DocumentEncoder(spied).encode(texts), strict=True):
+        assert one.ids.tolist() == other.ids.tolist()
+        assert one.ids.tolist() == tokenizer.encode(text, add_special_tokens=False).ids
+        assert one.line_lengths == other.line_lengths
+    assert Spy.longest < 700
+    assert Spy.calls > 10
+
+
+@given(line=st.text("ab c\u4f60", max_size=60), size=st.integers(1, 20), anywhere=st.booleans())
+def test_pieces_are_the_line(line: str, size: int, anywhere: bool) -> None:
+    pieces = list(pieces_of(line, size, anywhere=anywhere))
+    assert "".join(pieces) == line
+    for piece in pieces:
+        assert len(piece) <= size or (not anywhere and " " not in piece[1:size])
+    assert anywhere or all(piece[0] == " " for piece in pieces[1:])
 
 
 @pytest.mark.parametrize("make", TOKENIZERS)

@@ -100,6 +100,35 @@ def test_a_cut_shard_is_named(tmp_path: Path) -> None:
         Split(tmp_path, "train", "uint16", split.shards)
 
 
+def test_a_damaged_shard_is_named(tmp_path: Path) -> None:
+    split = make_split(tmp_path, [30, 30], max_tokens=1000)
+    path = tmp_path / "train-00000.bin"
+    whole = path.read_bytes()
+
+    def damaged(place: int) -> Split:
+        path.write_bytes(whole[:place] + b"\xff\xff" + whole[place + 2 :])
+        return Split(tmp_path, "train", "uint16", split.shards, vocab_size=100)
+
+    bad = damaged(2 * 40)
+    examples = Examples(bad, SPECIAL, max_length=10, kind="packed")
+    assert examples.rows(np.array([0], dtype=np.uint64))["input_ids"].max() < 100
+    with pytest.raises(DataError, match=r"train-00000\.bin is damaged: token id 65535, the voc"):
+        all_rows(examples)
+    with pytest.raises(DataError, match=r"train-00000\.bin is damaged"):
+        bad.token_counts(100)
+    with pytest.raises(DataError, match="is damaged: the documents do not follow"):
+        damaged(2 * 62 + 8)
+
+
+def test_a_corpus_knows_its_vocabulary(corpus: Path) -> None:
+    split = Corpus(corpus).split("train")
+    assert split.tokens(0, 0, split.num_tokens).max() < 120
+    narrow = Corpus(corpus)
+    narrow.manifest["vocab_size"] = 50
+    with pytest.raises(DataError, match="the vocabulary has 50"):
+        narrow.split("train").tokens(0, 0, split.num_tokens)
+
+
 def test_too_little_text_for_one_row(tmp_path: Path) -> None:
     split = make_split(tmp_path, [3])
     with pytest.raises(DataError, match="too few for one sequence of 64"):

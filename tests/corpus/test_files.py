@@ -71,6 +71,10 @@ def test_glue_tsv_is_unquoted(tmp_path: Path) -> None:
         ("Oil prices soar to an all-time record again,Business\nx,y\n", "auto", ["0", "1"]),
         ("a,b\nc,d\n", "false", ["0", "1"]),
         ("9,8\n7,6\n", "true", ["9", "8"]),
+        ("good movie\nbad movie\n", "auto", ["0"]),
+        ("text\nbad movie\n", "auto", ["text"]),
+        ("Review\nbad movie\n", "auto", ["Review"]),
+        ("good movie\nbad movie\n", "true", ["good movie"]),
     ],
 )
 def test_headers_are_found(tmp_path: Path, text: str, header: str, columns: list[str]) -> None:
@@ -84,6 +88,22 @@ def test_a_named_column_makes_a_header(tmp_path: Path) -> None:
         "the text of it all",
         "7",
     ]
+
+
+def test_a_single_column_keeps_its_first_text(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "good movie\nbad movie\n")
+    assert list(read_documents(path)) == ["good movie", "bad movie"]
+    path = write(tmp_path / "b.csv", "tweet\nbad movie\n")
+    assert list(read_documents(path, text_column="tweet")) == ["bad movie"]
+
+
+def test_advice_is_the_callers(tmp_path: Path) -> None:
+    for name in ("a.csv", "a.txt"):
+        (tmp_path / name).write_bytes(b"bad \xff here\n")
+        with pytest.raises(DataError, match=r"is 0xff; convert it$"):
+            list(read_rows(tmp_path / name))
+        with pytest.raises(DataError, match=r"or go on with --encoding-errors replace$"):
+            list(read_documents(tmp_path / name))
 
 
 @pytest.mark.parametrize(

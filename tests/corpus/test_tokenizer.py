@@ -76,6 +76,27 @@ def test_no_text() -> None:
         train_word_piece([], vocab_size=64, lowercase=True, strip_accents=True)
 
 
+def test_words_too_long_are_not_learned() -> None:
+    texts = [f"hello{'qz' * 47} {'vw' * 51} a-{'jk' * 400}! \u597d{'gh' * 60}"] * 5
+    tokenizer = train_word_piece(texts, vocab_size=400, lowercase=True, strip_accents=True)
+    pieces = set(tokenizer.get_vocab())
+    assert max(len(piece.removeprefix("##")) for piece in pieces) > 2  # of the 99 letters
+    assert any("qzqz" in piece for piece in pieces)
+    assert not any(pair in piece for piece in pieces for pair in ("vw", "wv", "jk", "kj", "gh"))
+    assert set("vwjkgh") <= pieces  # their characters count
+
+
+def test_long_runs_of_short_words_are_learned_alike() -> None:
+    # what a pattern alone would take for one word: Thai has marks, Han characters stand alone
+    texts = ["\u597d\u4eca" * 60 + " " + "ab.cd," * 40 + "\u3002ef" * 50 + " \uff0cgh" * 3] * 3
+    apart = ["\u597d \u4eca " * 60 + "ab . cd , " * 40 + "\u3002 ef " * 50 + "\uff0c gh " * 3] * 3
+    vocabularies = [
+        train_word_piece(t, vocab_size=100, lowercase=True, strip_accents=True).get_vocab()
+        for t in (texts, apart)
+    ]
+    assert vocabularies[0] == vocabularies[1]
+
+
 def test_training_is_repeatable() -> None:
     texts = [f"word{i % 7} {'ab' * (i % 5)}c d{i % 3}e" for i in range(200)]
     vocabularies = [
