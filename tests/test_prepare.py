@@ -3,16 +3,21 @@
 import gzip
 import io
 import json
+import os
+import signal
+import time
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 import electra.prepare
+from electra.cli import run
 from electra.config import PrepareSettings
 from electra.corpus.shards import Corpus
 from electra.errors import ConfigError, DataError, OutputExistsError
 from electra.prepare import prepare
+from electra.training.loop import _signals
 from tests.conftest import make_text
 
 
@@ -266,6 +271,43 @@ def test_settings_are_checked(tmp_path: Path) -> None:
     ):
         with pytest.raises(ConfigError, match=message):
             prepare([tmp_path], output=tmp_path / "c", settings=settings)
+
+
+def test_sigterm_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = text_file(tmp_path, make_text(20))
+    before = signal.getsignal(signal.SIGTERM)
+    assert before is signal.SIG_DFL
+    seen = []
+
+    def stopped(*_arguments: object) -> None:
+        seen.extend(path.name for path in tmp_path.glob("c.partial-*"))
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)  # the signal comes within
+
+    monkeypatch.setattr(electra.prepare, "_write", stopped)
+    assert run(["prepare", str(source), "--output", str(tmp_path / "c")]) == 143
+    assert len(seen) == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+    assert "electra: terminated" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_sigterm_in_training_is_trainings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    noted = []
+
+    def trained(*_arguments: object, **_settings: object) -> None:
+        with _signals() as caught:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.01)
+            noted.append(caught.number)
+        os.kill(os.getpid(), signal.SIGTERM)  # behind it the command line has it again
+        time.sleep(10)
+
+    monkeypatch.setattr(electra.prepare, "prepare", trained)
+    assert run(["prepare", "x", "--output", str(tmp_path / "c")]) == 143
+    assert noted == [signal.SIGTERM]
 
 
 @pytest.mark.parametrize("workers", [0, -2])

@@ -7,7 +7,7 @@ from torch import nn
 from electra.config import FinetuneConfig, OptimizerConfig, TrainingConfig
 from electra.errors import ConfigError, DataError, OutputExistsError
 from electra.training.checkpoint import CheckpointStore
-from electra.training.run_folder import open_run
+from electra.training.run_folder import open_run, write_text
 from electra.training.run_identity import check_same_run, describe_run, identity, other_bits
 from electra.training.schedule import TrainState
 
@@ -127,6 +127,14 @@ def test_a_damaged_report_is_named(tmp_path: Path) -> None:
     (tmp_path / "report.json").write_text("{")
     with pytest.raises(DataError, match=r"report\.json cannot be read"):
         open_run(tmp_path, resume="auto").report()
+
+
+def test_a_text_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    write_text(tmp_path / "a.json", "old")
+    with pytest.raises(UnicodeEncodeError):
+        write_text(tmp_path / "a.json", "new \ud800")
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+    assert (tmp_path / "a.json").read_text() == "old"
 
 
 def test_a_run_is_known_again_by_content(tmp_path: Path) -> None:
