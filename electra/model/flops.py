@@ -317,11 +317,6 @@ def train_flops(
     )
 
 
-def train_flops_per_step(config: PretrainConfig, vocab_size: int) -> float:
-    """FLOPs of one optimizer step, forward and backward, averaged over the stages of the run."""
-    return train_flops(config, vocab_size).per_step
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Published:
     """A count of the authors' script, and the recipe that it is of."""
