@@ -14,6 +14,7 @@ from electra.training.device import machine, pick_device, pick_dtype
 
 EXTRAS = {
     "matplotlib": ("plot", "curves in reports"),
+    "peft": ("lora", "low-rank adapters (electra finetune --model.adapter lora)"),
     "rjieba": ("zh", "words of Chinese text (electra prepare --segmenter jieba)"),
 }
 """Optional package -> its extra, and what it is for."""

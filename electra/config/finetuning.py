@@ -29,9 +29,28 @@ class HeadConfig:
         "question answering: plain, start and end apart; joint, the end given the start, and "
         "answerability",
     )
+    adapter: Literal["none", "lora"] = option(
+        "none",
+        "lora: the encoder stays as it is and low-rank matrices beside its layers learn; wants a "
+        "learning rate some times higher (its paper: 4e-4 to 5e-4)",
+    )
+    lora_r: int = option(8, "rank of the adapters")
+    lora_alpha: float = option(16.0, "adapters count alpha / r times")
+    lora_dropout: float = option(0.0, "dropout before the adapters")
+    lora_targets: Literal["attention", "all"] = option(
+        "attention", "which linear layers get adapters; all: the feed-forward's, too"
+    )
 
     def __post_init__(self) -> None:
         require(0 <= (self.dropout or 0.0) < 1, "model.dropout", self.dropout, "[0, 1)")
+        require(self.lora_r >= 1, "model.lora-r", self.lora_r, "1 or more")
+        require(self.lora_alpha > 0, "model.lora-alpha", self.lora_alpha, "above 0")
+        require(0 <= self.lora_dropout < 1, "model.lora-dropout", self.lora_dropout, "[0, 1)")
+        for field in dataclasses.fields(self):
+            value, flag = getattr(self, field.name), f"model.{field.name.replace('_', '-')}"
+            alone = self.adapter == "none" and field.name.startswith("lora_")
+            if alone and value != field.default:
+                raise ConfigError(f"--{flag} is {value}, which is for --model.adapter lora alone")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,11 +63,33 @@ class FinetuneTrainingConfig(TrainingConfig):
     )
     train_encoder: bool = option(True, "false: only the head learns")
     label_smoothing: float = option(0.0, "share of the target spread over all labels")
+    r_drop: float = option(
+        0.0,
+        "alpha of R-Drop: two passes with other dropout are to agree (its paper: 0.1 to 1); twice "
+        "the time",
+    )
+    adversarial_weight_perturbation: float = option(
+        0.0,
+        "train the loss at weights moved uphill by this share of their norm, 0.005 for one; twice "
+        "the time",
+    )
+    adversarial_start: float = option(
+        0.3, "share of the budget after which adversarial weight perturbation begins"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         smoothing = self.label_smoothing
         require(0 <= smoothing < 1, "training.label-smoothing", smoothing, "[0, 1)")
+        require(self.r_drop >= 0, "training.r-drop", self.r_drop, "0 or more")
+        size, start = self.adversarial_weight_perturbation, self.adversarial_start
+        require(0 <= size < 1, "training.adversarial-weight-perturbation", size, "[0, 1)")
+        require(0 <= start < 1, "training.adversarial-start", start, "[0, 1)")
+        if size and not self.train_encoder:
+            raise ConfigError(
+                f"--training.adversarial-weight-perturbation is {size} and "
+                "--training.train-encoder false; it moves the encoder's weights, so give one"
+            )
         if self.epochs is not None:
             require(self.epochs > 0, "training.epochs", self.epochs, "above 0")
             if any(getattr(self, name) is not None for name in BUDGETS):
@@ -103,6 +144,13 @@ class FinetuneConfig:
     training: FinetuneTrainingConfig = dataclasses.field(default_factory=FinetuneTrainingConfig)
     data: LabelledDataConfig = dataclasses.field(default_factory=LabelledDataConfig)
     logging: LoggingConfig = dataclasses.field(default_factory=LoggingConfig)
+
+    def __post_init__(self) -> None:
+        if self.model.adapter != "none" and not self.training.train_encoder:
+            raise ConfigError(
+                f"--model.adapter is {self.model.adapter} and --training.train-encoder false; an "
+                "adapter is how the encoder learns, so give one"
+            )
 
 
 FINETUNE_DEFAULTS: dict[str, dict[str, Any]] = {

@@ -17,6 +17,7 @@ from electra.corpus.tokenizer import save_vocabulary
 from electra.errors import ConfigError, ElectraError
 from electra.model.hub import hub_is_reachable as hub_is_reachable
 from electra.model.hub import quiet_transformers as quiet_transformers
+from electra.tasks.lora import has_lora, merged_state_dict
 from electra.tasks.task import Task, save_task
 
 if TYPE_CHECKING:
@@ -172,10 +173,12 @@ def longest_input(config: PreTrainedConfig) -> int | None:
 def save_model_folder(
     folder: Path, task: Task[Any], model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
 ) -> None:
-    """Weights, configuration, tokenizer (with `vocab.txt` for WordPiece) and `task.json`."""
+    """Weights (adapters merged), configuration, tokenizer (also `vocab.txt`) and `task.json`."""
     folder.mkdir(parents=True, exist_ok=True)
     with quiet_transformers():
-        model.save_pretrained(folder)
+        model.save_pretrained(
+            folder, state_dict=merged_state_dict(model) if has_lora(model) else None
+        )
     backend: Any = tokenizer.backend_tokenizer
     # the last call's truncation and padding would be saved as the tokenizer's own
     backend.no_truncation()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from electra.tasks.task import Task
+from electra.errors import ConfigError
+from electra.tasks.regularizers import layer_matrices, perturbed
+from electra.tasks.task import Task, TaskLoss
 from electra.training.loop import Batch, StepOutput
 
 if TYPE_CHECKING:
@@ -29,25 +31,103 @@ class FinetuneObjective(nn.Module):
         *,
         label_smoothing: float = 0.0,
         train_encoder: bool = True,
+        r_drop: float = 0.0,
+        adversarial_weight_perturbation: float = 0.0,
+        adversarial_start: float = 0.3,
     ) -> None:
-        """With `train_encoder` false only the head gets gradients."""
+        """The options are those of `electra.tasks.regularizers`.
+
+        Args:
+            task: what is learned.
+            model: from the task's `build_model`.
+            label_smoothing: share of the target spread over all labels.
+            train_encoder: false: only the head gets gradients.
+            r_drop: alpha of R-Drop; 0: one pass.
+            adversarial_weight_perturbation: by what share of its norm each matrix is moved; 0: off.
+            adversarial_start: the share of the budget from which on it is.
+
+        Raises:
+            ConfigError: R-Drop for a task without a divergence, or a model without dropout.
+        """
         super().__init__()
         self.task = task
         self.model = model
         self.label_smoothing = label_smoothing
+        self.r_drop = r_drop
+        self.perturbation = adversarial_weight_perturbation
+        self.perturbation_start = adversarial_start
+        self._perturbs = False
+        self._divergence = task.divergence()
+        if r_drop and self._divergence is None:
+            raise ConfigError(
+                f"--training.r-drop is {r_drop}, but {task.name} has no classes here whose chances "
+                "two passes could differ in (allowed: 0); it is for tasks that choose among labels"
+            )
+        if r_drop and not _has_dropout(model):
+            raise ConfigError(
+                f"--training.r-drop is {r_drop}, but this {model.config.model_type} has no "
+                "dropout, so that two passes answer the same; give --model.dropout 0.1"
+            )
         if not train_encoder:
             model.base_model.requires_grad_(False)
 
     def begin_step(self, progress: float) -> None:
-        """Nothing changes over a run."""
+        """From `adversarial_start` on the weights are moved."""
+        self._perturbs = self.perturbation > 0 and progress >= self.perturbation_start
 
     def prepare(self, batch: Batch, generator: torch.Generator) -> tuple[Batch, dict[str, Tensor]]:
         """The targets are in the batch already (`labels`); count them."""
         return batch, {_LOSS: self.task.num_targets(batch["labels"])}
 
     def forward(self, batch: Batch, generator: torch.Generator) -> StepOutput:
-        """The task's loss, summed over targets; dropout draws from torch's own generator."""
+        """The task's loss, summed over targets; dropout draws from torch's own generator.
+
+        With perturbation the loss is that at the moved weights, each micro-batch moving them by
+        its own gradient, and the metrics are those at the weights as they are, `clean_loss` too.
+        """
+        loss = self._loss(batch)
+        if not self._perturbs:
+            return StepOutput(losses={_LOSS: loss.total}, metrics=loss.metrics)
+        matrices = layer_matrices(self.model, self.model.base_model_prefix + ".")
+        clean = (loss.total.detach(), self.task.num_targets(batch["labels"]))
+        moved = perturbed(loss.total, matrices, self.perturbation)
+        called = _Called(self.model, self._loss)
+        weights = {f"model.{name}": weight for name, weight in moved.items()}
+        there: TaskLoss = torch.func.functional_call(called, weights, (batch,))
+        return StepOutput(losses={_LOSS: there.total}, metrics=loss.metrics | {"clean_loss": clean})
+
+    def _loss(self, batch: Batch) -> TaskLoss:
+        """Of one pass, or of R-Drop's two; the metrics are the first one's."""
+        first, logits = self._pass(batch)
+        if not self.r_drop:
+            return first
+        assert self._divergence is not None, "checked when it was made"
+        second, other = self._pass(batch)
+        differ = self._divergence(logits, other, batch["labels"])
+        total = (first.total + second.total + self.r_drop * differ) / 2
+        count = self.task.num_targets(batch["labels"])
+        return TaskLoss(total, first.metrics | {"divergence": (differ.detach(), count)})
+
+    def _pass(self, batch: Batch) -> tuple[TaskLoss, Tensor]:
         inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
         logits = self.task.logits(self.model, inputs, batch["labels"]).float()
         loss = self.task.loss(logits, batch["labels"], label_smoothing=self.label_smoothing)
-        return StepOutput(losses={_LOSS: loss.total}, metrics=loss.metrics)
+        return loss, logits
+
+
+class _Called(nn.Module):
+    """A function of a model as a module's forward, for `torch.func.functional_call`."""
+
+    def __init__(self, model: nn.Module, function: Callable[[Batch], TaskLoss]) -> None:
+        super().__init__()
+        self.model = model
+        self.function = function
+
+    def forward(self, batch: Batch) -> TaskLoss:
+        """What the function gives."""
+        return self.function(batch)
+
+
+def _has_dropout(model: PreTrainedModel) -> bool:
+    modules = any(isinstance(m, nn.Dropout) and m.p > 0 for m in model.modules())
+    return modules or getattr(model.config, "attention_dropout", 0.0) > 0

@@ -27,6 +27,7 @@ from electra.tasks.batches import Feature
 from electra.tasks.heads import with_text_head
 from electra.tasks.inputs import CHUNK, STDIN, open_input
 from electra.tasks.model_folder import load_config, load_with_head
+from electra.tasks.regularizers import Divergence, class_divergence
 from electra.tasks.relation_files import (
     ColumnNames,
     RelationExample,
@@ -234,6 +235,10 @@ class RelationExtraction(Task[RelationExample]):
         total = F.cross_entropy(logits, targets, reduction="sum", label_smoothing=label_smoothing)
         correct = (logits.argmax(-1) == targets).sum()
         return TaskLoss(total, {"accuracy": (correct, len(targets))})
+
+    def divergence(self) -> Divergence:
+        """Of the labels' chances."""
+        return class_divergence
 
     def decode(
         self,

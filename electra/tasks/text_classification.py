@@ -31,6 +31,7 @@ from electra.tasks.labelled_data import (
     row_example,
 )
 from electra.tasks.model_folder import load_config, load_with_head
+from electra.tasks.regularizers import OF_PROBLEM_TYPE, Divergence
 from electra.tasks.task import Logits, Prediction, Task, TaskLoss
 
 if TYPE_CHECKING:
@@ -304,6 +305,10 @@ class TextClassification(Task[LabelledExample]):
         total = F.cross_entropy(logits, targets, reduction="sum", label_smoothing=label_smoothing)
         correct = (logits.argmax(-1) == targets).sum()
         return TaskLoss(total, {"accuracy": (correct, len(targets))})
+
+    def divergence(self) -> Divergence | None:
+        """Of the labels' chances; scores have none."""
+        return OF_PROBLEM_TYPE.get(self.problem_type)
 
     def decode(
         self,
