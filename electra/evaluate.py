@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from electra.artifacts.finetuning_report import write_finetuning_report
 from electra.config import LabelledDataConfig
 from electra.errors import ConfigError, DataError, did_you_mean
 from electra.evaluation.minimal_pairs import (
@@ -40,6 +41,7 @@ def evaluate(
     method: str = AUTO,
     json: bool = False,
     output: Path | None = None,
+    report: Path | None = None,
     columns: LabelledDataConfig | None = None,
     batch_size: int = 32,
     device: str = "auto",
@@ -57,6 +59,7 @@ def evaluate(
         method: how sentences are scored, see `TextScorer.open`. Minimal pairs only.
         json: print the result as one line of JSON instead of tables.
         output: write the result to this file as well.
+        report: write a page of what is right and wrong to this .html file; not of minimal pairs.
         columns: where text and label stand; none: as in the training data where it has them.
         batch_size: examples a forward pass.
         device: auto, cpu, cuda or mps.
@@ -72,10 +75,13 @@ def evaluate(
     """
     if batch_size < 1:
         raise ConfigError(f"--batch-size is {batch_size}; allowed: above 0")
-    if output is not None and not output.parent.is_dir():
-        raise ConfigError(f"--output {output}: there is no folder {output.parent}")
-    if output is not None and output.is_dir():
-        raise ConfigError(f"--output {output} is a folder; a file is wanted")
+    for flag, file in (("--output", output), ("--report", report)):
+        if file is not None and not file.parent.is_dir():
+            raise ConfigError(f"{flag} {file}: there is no folder {file.parent}")
+        if file is not None and file.is_dir():
+            raise ConfigError(f"{flag} {file} is a folder; a file is wanted")
+    if report is not None and task == MINIMAL_PAIRS:
+        raise ConfigError("--report is for fine-tuned models: leave it out for minimal pairs")
     if task is not None and task not in (MINIMAL_PAIRS, *TASKS):
         raise ConfigError(f"--task is {task}; {did_you_mean(task, (MINIMAL_PAIRS, *TASKS))}")
     if task == MINIMAL_PAIRS:
@@ -113,6 +119,16 @@ def evaluate(
             "metrics": known.metrics(examples, predictions),
         }
         tables = _tables(result, known.per_class(examples, predictions))
+        if report is not None:
+            write_finetuning_report(
+                report,
+                task=known,
+                examples=examples,
+                predictions=predictions,
+                metrics=result["metrics"],
+                facts={"model": Path(model).name, "data": str(data)},
+                title="Evaluation",
+            )
     if output is not None:
         write_text(output, json_format.dumps(result, indent=1, ensure_ascii=False) + "\n")
     if console is not None:

@@ -22,7 +22,7 @@ LAYERS = [
     {"errors"},
     {"config"},
     {"recipe"},
-    {"corpus", "evaluation.metrics", "evaluation.answers"},
+    {"corpus", "evaluation.metrics", "evaluation.answers", "evaluation.calibration"},
     {"model"},
     {"training"},
     {"objectives", "tasks"},

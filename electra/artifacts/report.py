@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,13 @@ figure { margin: .8rem 0 } figcaption, .note { color: #555; font-size: .9rem }
 .words .replaced { border-bottom: 3px solid #b00020 }
 svg { max-width: 100%; height: auto }
 pre { background: #f5f5f5; padding: .7rem; overflow-x: auto }
+td:first-child { overflow-wrap: anywhere }
+.wide { overflow-x: auto }
+.heat td { text-align: center; padding: .25rem .4rem; min-width: 1.4rem; border: 1px solid #eee;
+           font-variant-numeric: tabular-nums }
+.heat th { white-space: nowrap; font-weight: normal }
+.heat th.column { writing-mode: vertical-rl; transform: rotate(180deg); padding: .4rem 0;
+                  border: none }
 """
 
 
@@ -43,6 +50,11 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     head = "".join(f"<th>{html.escape(h)}</th>" for h in header)
     body = "".join("<tr>" + "".join(map(_cell, row)) + "</tr>" for row in rows)
     return f"<table><tr>{head}</tr>{body}</table>"
+
+
+def shortened(text: str, most: int) -> str:
+    """The text, its end cut off where it has more than `most` characters."""
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def _cell(value: object) -> str:
@@ -67,23 +79,57 @@ def curves(
     series = {name: points for name, points in series.items() if points}
     if not series:
         return ""
+
+    def draw(axes: Any) -> None:
+        for name, points in series.items():
+            marker = "o" if len(points) < 30 else None
+            axes.plot(*zip(*points, strict=True), label=name.replace("_", " "), marker=marker, ms=3)
+        axes.set_xlabel(x.replace("_", " "))
+        axes.set_ylabel(y_label)
+        axes.set_title(title, fontsize=10)
+        axes.legend(fontsize=8)
+
+    return drawing(draw)
+
+
+def drawing(draw: Callable[[Any], None], size: tuple[float, float] = (7.2, 3.0)) -> str:
+    """What `draw` draws into matplotlib's `Axes`, as inline SVG; a line that says what is missing.
+
+    Text in it must be plain Latin: the font that comes along has no other letters.
+    """
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        return '<p class="note">Curves need matplotlib: pip install "electra[plot]"</p>'
-    figure = Figure(figsize=(7.2, 3.0), layout="constrained")
+        return '<p class="note">Figures need matplotlib: pip install "electra[plot]"</p>'
+    figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots()
-    for name, points in series.items():
-        marker = "o" if len(points) < 30 else None
-        axes.plot(*zip(*points, strict=True), label=name.replace("_", " "), marker=marker, ms=3)
-    axes.set_xlabel(x.replace("_", " "))
-    axes.set_ylabel(y_label)
-    axes.set_title(title, fontsize=10)
+    draw(axes)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
     out = io.StringIO()
     figure.savefig(out, format="svg", metadata={"Date": None})
     return f"<figure>{out.getvalue()[out.getvalue().index('<svg') :]}</figure>"
+
+
+def heat_map(
+    rows: Sequence[str], columns: Sequence[str], counts: Mapping[tuple[str, str], int]
+) -> str:
+    """An HTML table of counts by (row, column), shaded by their share of the row."""
+    named = {name: html.escape(shortened(name, 40)) for name in {*rows, *columns}}
+    head = "".join(f'<th class="column">{named[name]}</th>' for name in columns)
+    body = []
+    for row in rows:
+        total = sum(counts.get((row, column), 0) for column in columns) or 1
+        cells = []
+        for column in columns:
+            count = counts.get((row, column), 0)
+            colour = "46, 125, 50" if row == column else "198, 40, 40"
+            shade = f"background: rgba({colour}, {0.75 * count / total:.2f})"
+            cells.append(f'<td style="{shade}">{count or ""}</td>')
+        body.append(f"<tr><th>{named[row]}</th>{''.join(cells)}</tr>")
+    return (
+        f'<div class="wide"><table class="heat"><tr><th></th>{head}</tr>{"".join(body)}</table>'
+        "</div>"
+    )
 
 
 def marked_words(words: Iterable[tuple[str, float, bool]]) -> str:

@@ -125,6 +125,7 @@ def evaluate(
     batch_size
         Examples a forward pass.
     device
+    report: Path | None = None,
         auto, cpu, cuda or mps.
     """
     columns = columns_of(overrides)
@@ -151,6 +152,9 @@ def predict(
     *texts: str,
     model: Path,
     input: Input = None,
+    report
+        Write a page of HTML: classes, confusions, calibration, wrong answers the model was surest
+        of. Not for minimal pairs.
     json: Json = False,
     batch_size: int = 32,
     device: str = "auto",
@@ -167,6 +171,7 @@ def predict(
     model
         A folder that electra finetune wrote.
     input
+        report=report,
         Instead of texts a file: .txt (a line, a text), .jsonl, .csv, .tsv, .parquet, or - for
         standard input, lines of text or of JSON. JSONL and - answer in JSONL.
     json

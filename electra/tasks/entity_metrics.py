@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Hashable, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from typing import Any
 
 Found = tuple[Hashable, Hashable, str]
 """Where an entity begins and ends, and its label."""
+
+
+def both(
+    examples: Sequence[Any], predictions: Sequence[Mapping[str, Any]]
+) -> tuple[list[set[Found]], list[set[Found]]]:
+    """Entities that are there and that were found, of each `TaggedExample` and its prediction."""
+    truth = [{(e[0], e[1], e[2]) for e in example.entities or ()} for example in examples]
+    found = [{(f["start"], f["end"], f["label"]) for f in p["entities"]} for p in predictions]
+    return truth, found
 
 
 def micro(

@@ -22,6 +22,7 @@ from electra.config import FinetuneConfig, HeadConfig, LabelledDataConfig
 from electra.errors import ConfigError, DataError
 from electra.evaluation import metrics
 from electra.tasks.batches import Choices, Feature
+from electra.tasks.cases import Case, choice_cases
 from electra.tasks.choice_files import ChoiceExample, read_choices, row_choices
 from electra.tasks.heads import probabilities, with_text_head
 from electra.tasks.inputs import CHUNK, is_json, open_input
@@ -256,6 +257,12 @@ class MultipleChoice(Task[ChoiceExample]):
         """`accuracy`, over all questions."""
         truth, answers = [e.label for e in examples], [p["choice"] for p in predictions]
         return {"accuracy": metrics.accuracy(truth, answers)}
+
+    def cases(
+        self, examples: Sequence[ChoiceExample], predictions: Sequence[Prediction]
+    ) -> list[Case]:
+        """Questions with their options."""
+        return choice_cases(examples, predictions)
 
     def collapsed(
         self, examples: Sequence[ChoiceExample], predictions: Sequence[Prediction]

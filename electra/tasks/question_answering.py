@@ -35,6 +35,7 @@ from electra.tasks.answer_spans import (
 )
 from electra.tasks.answer_windows import Window, by_example, make_windows
 from electra.tasks.batches import Feature
+from electra.tasks.cases import Case, answer_cases
 from electra.tasks.inputs import CHUNK, is_json, open_input
 from electra.tasks.labelled_data import Columns
 from electra.tasks.squad_data import (
@@ -367,6 +368,10 @@ class QuestionAnswering(Task[Question]):
     ) -> str | None:
         """All answers empty, or all from the first word of the context."""
         if not any(e.answers for e in examples) or len(examples) < 2:
+    def cases(self, examples: Sequence[Question], predictions: Sequence[Prediction]) -> list[Case]:
+        """Questions with the context around the answer."""
+        return answer_cases(examples, predictions, self.language)
+
             return None
         first = [len(e.context) - len(e.context.lstrip()) for e in examples]
         right = [(e.answers[0].start, i) for e, i in zip(examples, first, strict=True) if e.answers]

@@ -24,6 +24,7 @@ from torch import Tensor
 from electra.config import FinetuneConfig, HeadConfig, LabelledDataConfig
 from electra.errors import ConfigError, DataError, did_you_mean
 from electra.tasks.batches import Feature
+from electra.tasks.cases import Case, labelled_cases
 from electra.tasks.regularizers import Divergence
 from electra.training.loop import Batch
 from electra.training.run_folder import write_text
@@ -226,6 +227,10 @@ class Task(ABC, Generic[E]):
     def collapsed(self, examples: Sequence[E], predictions: Sequence[Prediction]) -> str | None:
         """A line that says so where the model answers the same whatever it reads, else None."""
 
+
+    def cases(self, examples: Sequence[E], predictions: Sequence[Prediction]) -> list[Case]:
+        """Each labelled example beside its answer, for a report; by `label` as it is here."""
+        return labelled_cases(examples, predictions)
 
 def task_class(name: str) -> type[Task[Any]]:
     """The class of a task.

@@ -28,6 +28,7 @@ from electra.config import FinetuneConfig, HeadConfig, LabelledDataConfig
 from electra.errors import DataError
 from electra.tasks import entity_metrics
 from electra.tasks.batches import Feature
+from electra.tasks.cases import Case, entity_cases
 from electra.tasks.heads import with_text_head
 from electra.tasks.model_folder import load_config, load_with_head
 from electra.tasks.regularizers import Divergence, tag_divergence
@@ -362,7 +363,7 @@ class TokenClassification(Task[TaggedExample]):
 
         A sentence is right where its intent and all its entities are.
         """
-        truth, found = _both(examples, predictions)
+        truth, found = entity_metrics.both(examples, predictions)
         result = entity_metrics.micro(truth, found)
         if self.intents:
             right = [e.intent == p["intent"] for e, p in zip(examples, predictions, strict=True)]
@@ -375,7 +376,13 @@ class TokenClassification(Task[TaggedExample]):
         self, examples: Sequence[TaggedExample], predictions: Sequence[Prediction]
     ) -> list[dict[str, Any]]:
         """Of each type of entity."""
-        return entity_metrics.per_class(*_both(examples, predictions))
+        return entity_metrics.per_class(*entity_metrics.both(examples, predictions))
+
+    def cases(
+        self, examples: Sequence[TaggedExample], predictions: Sequence[Prediction]
+    ) -> list[Case]:
+        """Sentences; what is confused are types of entities, and intents."""
+        return entity_cases(examples, predictions)
 
     def collapsed(
         self, examples: Sequence[TaggedExample], predictions: Sequence[Prediction]
@@ -393,12 +400,3 @@ def _log_softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     shifted = scores - scores.max(-1, keepdims=True, initial=-np.inf)
     result: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
     return result
-
-
-def _both(
-    examples: Sequence[TaggedExample], predictions: Sequence[Prediction]
-) -> tuple[list[set[tuple[int, int, str]]], list[set[tuple[int, int, str]]]]:
-    """Entities that are there and entities that were found, of each sentence."""
-    truth = [set(map(tuple, e.entities or ())) for e in examples]
-    found = [{(f["start"], f["end"], f["label"]) for f in p["entities"]} for p in predictions]
-    return truth, found  # type: ignore[return-value]
