@@ -85,12 +85,14 @@ def print_predictions(
 
 def _plain(row: dict[str, Any]) -> str:
     """What a prediction says in short, tabs between its parts: words as they are, numbers to four
-    digits, entities as `text [label]`; tables of scores are for JSON.
+    digits, entities as `text [label]`, several labels with commas; tables of scores are for JSON.
     """
     parts = []
     for name, value in row.items():
         if name == "entities":
             parts.append("  ".join(f"{found['text']} [{found['label']}]" for found in value))
+        elif name == "labels":
+            parts.append(", ".join(value))
         elif isinstance(value, float):
             parts.append(f"{value:.4f}")
         elif isinstance(value, str | int):

@@ -25,6 +25,13 @@ pytestmark = pytest.mark.skipif(
         ("banking77/test.csv", 3080, None, False),
         ("chnsenticorp/dev.tsv", 1200, {"0", "1"}, False),
         ("ag_news/test.tsv.gz", 7600, {"World", "Sports", "Business", "Sci/Tech"}, False),
+        ("trec/train.txt", 5452, {"ABBR", "DESC", "ENTY", "HUM", "LOC", "NUM"}, False),
+        ("trec/test.txt", 500, {"ABBR", "DESC", "ENTY", "HUM", "LOC", "NUM"}, False),
+        ("20newsgroups/test.jsonl.gz", 7532, None, False),
+        ("tnews/dev.json.gz", 10_000, None, False),
+        ("clinc150/data_full.json.gz:train+oos_train", 15_100, None, False),
+        ("clinc150/data_full.json.gz:val+oos_val", 3_100, None, False),
+        ("clinc150/data_full.json.gz:test+oos_test", 5_500, None, False),
     ],
 )
 def test_official_counts(file: str, rows: int, labels: set[str] | None, pair: bool) -> None:
@@ -33,6 +40,26 @@ def test_official_counts(file: str, rows: int, labels: set[str] | None, pair: bo
     assert (columns.text_pair is not None) == pair
     if labels is not None:
         assert {e.label for e in examples} == labels
+
+
+@pytest.mark.parametrize(
+    ("file", "count"),
+    [
+        ("banking77/test.csv", 77),
+        ("20newsgroups/test.jsonl.gz", 20),
+        ("tnews/dev.json.gz", 15),
+        ("clinc150/data_full.json.gz:train+oos_train", 151),
+    ],
+)
+def test_official_numbers_of_labels(file: str, count: int) -> None:
+    _, examples = read_examples(str(DATA / file), LabelledDataConfig())
+    assert len({e.label for e in examples}) == count
+
+
+def test_fine_types_of_questions() -> None:
+    fine = LabelledDataConfig(label_column="fine")
+    _, examples = read_examples(str(DATA / "trec" / "train.txt"), fine)
+    assert len({e.label for e in examples}) == 50
 
 
 def test_columns_by_number_where_there_is_no_header() -> None:

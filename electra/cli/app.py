@@ -21,7 +21,10 @@ Overwrite = Annotated[bool, Parameter(negative="")]
 Json = Annotated[bool, Parameter(negative="")]
 Input = Annotated[str | None, Parameter(allow_leading_hyphen=True)]
 """A file, or `-`, which is a value here and no flag."""
-_READING = {"text_column", "text_pair_column", "label_column", "header", "lost_answers"}
+_READING = {
+    *("text_column", "text_pair_column", "label_column", "label_separator"),
+    *("header", "lost_answers"),
+}
 Overrides = Annotated[dict[str, str] | None, Parameter(parse=False)]
 
 
@@ -45,6 +48,6 @@ def columns_of(overrides: dict[str, str] | None) -> LabelledDataConfig:
                 raise ConfigError(
                     f"--{name}.{key.replace('_', '-')} does not change a finished model; allowed: "
                     "--data.text-column, --data.text-pair-column, --data.label-column, "
-                    "--data.header, --data.lost-answers"
+                    "--data.label-separator, --data.header, --data.lost-answers"
                 )
     return resolve(FinetuneConfig, [("command line", tables)]).data

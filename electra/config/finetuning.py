@@ -63,6 +63,9 @@ class FinetuneTrainingConfig(TrainingConfig):
     )
     train_encoder: bool = option(True, "false: only the head learns")
     label_smoothing: float = option(0.0, "share of the target spread over all labels")
+    class_weights: Literal["none", "balanced"] = option(
+        "none", "balanced: labels count by the inverse of how often training has them"
+    )
     r_drop: float = option(
         0.0,
         "alpha of R-Drop: two passes with other dropout are to agree (its paper: 0.1 to 1); twice "
@@ -75,6 +78,12 @@ class FinetuneTrainingConfig(TrainingConfig):
     )
     adversarial_start: float = option(
         0.3, "share of the budget after which adversarial weight perturbation begins"
+    )
+    early_stopping_patience: int | None = option(
+        None, "evaluations without a better one after which a run ends; none: the whole budget"
+    )
+    restarts: int = option(
+        1, "runs with another seed where one ends answering the same to everything"
     )
 
     def __post_init__(self) -> None:
@@ -90,6 +99,8 @@ class FinetuneTrainingConfig(TrainingConfig):
                 f"--training.adversarial-weight-perturbation is {size} and "
                 "--training.train-encoder false; it moves the encoder's weights, so give one"
             )
+        positive(self, "training", "early_stopping_patience")
+        require(self.restarts >= 0, "training.restarts", self.restarts, "0 or more")
         if self.epochs is not None:
             require(self.epochs > 0, "training.epochs", self.epochs, "above 0")
             if any(getattr(self, name) is not None for name in BUDGETS):
@@ -111,10 +122,21 @@ class LabelledDataConfig:
     label_column: str | None = option(
         None, "none: label, labels, category, ..., or the last column"
     )
+    label_separator: str | None = option(
+        None, "splits a text in the label column into several labels; lists are several anyway"
+    )
+    out_of_scope_label: str | None = option(
+        None, "text classification: the label of what is none of the others; adds its metrics"
+    )
     header: Literal["auto", "true", "false"] = option("auto", "whether CSV and TSV have one")
     max_length: int = option(128, "tokens of an example; longer ones are cut")
+    long_texts: Literal["cut", "windows"] = option(
+        "cut", "text classification: windows reads all of a long text, and averages the answers"
+    )
     doc_stride: int = option(
-        128, "question answering: tokens that a window of a long context shares with the next"
+        128,
+        "tokens that a window of a long text or (question answering) context shares with the next; "
+        "at most half of one",
     )
     max_answer_length: int | None = option(
         None, "question answering: tokens of an answer; none: 30, in Chinese 50"
@@ -132,6 +154,8 @@ class LabelledDataConfig:
         require(self.max_length >= 4, "data.max-length", self.max_length, "4 or more")
         require(self.doc_stride >= 0, "data.doc-stride", self.doc_stride, "0 or more")
         positive(self, "data", "max_answer_length")
+        separator = self.label_separator
+        require(separator != "", "data.label-separator", '""', "one character or more")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -92,6 +92,7 @@ def _is_readable(path: Path) -> bool:
 def read_lines(
     path: Path,
     *,
+    encoding: str = "utf-8",
     encoding_errors: str = "strict",
     report: ReadReport | None = None,
     mend: str = "convert it",
@@ -100,6 +101,7 @@ def read_lines(
 
     Args:
         path: a text file, gzipped if it ends in .gz.
+        encoding: UTF-8, or one in which every byte is a character.
         encoding_errors: `strict` raises at the first byte that is not UTF-8, `replace` goes on.
         report: counts what was replaced.
         mend: what to do about bytes that are not UTF-8, for the message.
@@ -112,7 +114,7 @@ def read_lines(
         if number == 0 and line.startswith(b"\xef\xbb\xbf"):
             line, offset = line[3:], offset + 3
         try:
-            text = line.decode("utf-8")
+            text = line.decode(encoding)
         except UnicodeDecodeError as error:
             if encoding_errors != "replace":
                 place = "unpacked " if path.suffix == ".gz" else ""
@@ -182,22 +184,27 @@ def read_rows(
             if report is not None:
                 report.line = number
             if line.strip():
-                yield _json_row(path, number, line)
+                yield json_row(path, number, line)
     else:
         yield from _separated_rows(path, lines, kind, header, list(columns), report)
 
 
-def _json_row(path: Path, number: int, line: str) -> dict[str, Any]:
+def json_row(path: Path, number: int, line: str) -> dict[str, Any]:
+    """A line of JSON as a row.
+
+    Raises:
+        DataError: it is no JSON object; named by its number.
+    """
     try:
         row = json.loads(line)
     except ValueError as error:
         raise DataError(f"{path} line {number} is not JSON: {error}") from None
     if not isinstance(row, dict):
         raise DataError(f"{path} line {number} is {type(row).__name__}; a JSON object is wanted")
-    return {key: _whole(value) for key, value in row.items()}
+    return {key: whole_text(value) for key, value in row.items()}
 
 
-def _whole(value: Any) -> Any:
+def whole_text(value: Any) -> Any:
     """Text without the halves of surrogate pairs that JSON may hold and UTF-8 may not."""
     if isinstance(value, str) and not value.isascii():
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -6,7 +6,7 @@ that a run that has learned nothing gets a number and not a warning.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence, Sized
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -87,7 +87,72 @@ def per_class(
     ]
 
 
-def _check(truth: Sequence[object], predicted: Sequence[object]) -> None:
+def out_of_scope(truth: Sequence[str], predicted: Sequence[str], label: str) -> dict[str, float]:
+    """in_scope_accuracy and out_of_scope_recall (Larson et al., 2019, section 4); inputs [N].
+
+    The first is over rows of other labels than `label`, the second over rows of that one; what has
+    no rows is left out.
+    """
+    _check(truth, predicted)
+    pairs = list(zip(truth, predicted, strict=True))
+    inside = [t == p for t, p in pairs if t != label]
+    outside = [t == p for t, p in pairs if t == label]
+    found = {"in_scope_accuracy": inside, "out_of_scope_recall": outside}
+    return {name: sum(rows) / len(rows) for name, rows in found.items() if rows}
+
+
+def label_matrix(sets: Sequence[Collection[str]], labels: Sequence[str]) -> NDArray[np.bool_]:
+    """[N, K]: whether row n has label k; every label of a row is among `labels`."""
+    code = {label: i for i, label in enumerate(labels)}
+    matrix = np.zeros((len(sets), len(labels)), dtype=np.bool_)
+    for row, names in enumerate(sets):
+        matrix[row, [code[name] for name in names]] = True
+    return matrix
+
+
+def micro_f1_of_sets(truth: NDArray[np.bool_], predicted: NDArray[np.bool_]) -> float:
+    """F1 over all labels together, both [N, K]; 0 where no label is true or predicted."""
+    _check(truth, predicted)
+    hits, total = (truth & predicted).sum(), truth.sum() + predicted.sum()
+    return float(2 * hits / total) if total else 0.0
+
+
+def macro_f1_of_sets(truth: NDArray[np.bool_], predicted: NDArray[np.bool_]) -> float:
+    """Mean F1 over the labels that occur in either, both [N, K]; 0 where none does."""
+    _check(truth, predicted)
+    hits, total = (truth & predicted).sum(0), truth.sum(0) + predicted.sum(0)  # [K]
+    return float(np.mean(2 * hits[total > 0] / total[total > 0])) if total.any() else 0.0
+
+
+def mean_average_precision(truth: NDArray[np.bool_], scores: NDArray[np.float64]) -> float | None:
+    """Mean over the labels that occur of the average precision, both [N, K]; None without any."""
+    from sklearn.metrics import average_precision_score
+
+    occurring = np.flatnonzero(truth.any(axis=0))
+    if not len(occurring):
+        return None
+    return float(np.mean([average_precision_score(truth[:, k], scores[:, k]) for k in occurring]))
+
+
+def per_label(
+    truth: NDArray[np.bool_], predicted: NDArray[np.bool_], labels: Sequence[str]
+) -> list[dict[str, str | float | int]]:
+    """A row for each label as in `per_class`, of label sets [N, K]."""
+    _check(truth, predicted)
+    hits, answered, true = (truth & predicted).sum(0), predicted.sum(0), truth.sum(0)
+    return [
+        {
+            "label": name,
+            "precision": float(h / a) if a else 0.0,
+            "recall": float(h / t) if t else 0.0,
+            "f1": float(2 * h / (a + t)) if a + t else 0.0,
+            "support": int(t),
+        }
+        for name, h, a, t in zip(labels, hits, answered, true, strict=True)
+    ]
+
+
+def _check(truth: Sized, predicted: Sized) -> None:
     assert len(truth) == len(predicted) > 0, "one prediction for each of at least one example"
 
 

@@ -11,6 +11,7 @@ from typing import Any, TextIO
 
 from electra.corpus.files import ReadReport, kind_of, read_rows
 from electra.errors import ConfigError, DataError
+from electra.tasks.text_files import json_rows
 
 CHUNK = 1_024
 """Inputs read, sorted by length and answered together, so that memory is bounded."""
@@ -79,13 +80,15 @@ def open_input(
     """The rows of a file, or of standard input where `input` is `-`; read as they are taken.
 
     Args:
-        input: .txt (a line, a text), .jsonl, .csv, .tsv, .parquet, each also .gz, or `-` for lines
-            of text or JSON.
+        input: .txt (a line, a text), .jsonl, .json, .csv, .tsv, .parquet, each also .gz, or `-` for
+            lines of text or JSON.
         header: as in `read_rows`.
         columns: as in `read_rows`.
         stdin: none: `sys.stdin`.
         report: told how far the file has been read.
     """
+    if input != STDIN and is_json(input):
+        return Inputs(json_rows(Path(input)), input)
     if input != STDIN:
         rows = read_rows(Path(input), header=header, columns=columns, report=report)
         return Inputs(rows, input)

@@ -1,21 +1,24 @@
 """Labelled files: which columns hold the text and the label, and every complaint by file and row.
 
-A source is a path (CSV, TSV, JSONL, Parquet) or a data set of the Hub as `ID:split`, where ID is
-`owner/name` or `owner/name/configuration`.
+A source is a path (CSV, TSV, JSONL, Parquet, and the forms of `text_files`), splits of a JSON file
+as `PATH.json:train+oos_train`, or a data set of the Hub as `ID:split`, where ID is `owner/name` or
+`owner/name/configuration`. The label column holds a label, or a list of labels.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from electra.config import LabelledDataConfig
-from electra.corpus.files import pick_column, read_rows
+from electra.corpus.files import kind_of, pick_column, read_rows, whole_text
 from electra.errors import DataError
+from electra.tasks.inputs import is_json
 from electra.tasks.model_folder import hub_is_reachable
+from electra.tasks.text_files import json_rows, open_trec
 
 TEXT_PAIRS = (
     ("sentence1", "sentence2"),
@@ -55,6 +58,10 @@ class LabelledExample:
     """As written, without white space around it; None where it was not asked for."""
     place: str = ""
     """File and row, for messages."""
+    labels: tuple[str, ...] | None = None
+    """Where the row has a list of labels, perhaps an empty one; `label` is None then."""
+    note: str = ""
+    """On a file's first row: what reading the file had to put up with."""
 
 
 def read_examples(
@@ -68,8 +75,9 @@ def read_examples(
     """The columns that were chosen and all rows.
 
     Args:
-        source: a path or `ID:split`.
-        data: column names or numbers; none: judged by the names that are there.
+        source: a path, splits of one, or `ID:split`.
+        data: column names or numbers; none: judged by the names that are there. With
+            `label_separator` the labels are sets.
         labelled: whether a label is wanted.
         known: the columns of the training data, taken before judging where a file has them all.
         allow_empty: let an empty text pass (a missing one never does).
@@ -78,7 +86,10 @@ def read_examples(
         DataError: the file, a column, a text or a label is missing.
     """
     columns, examples = _read(source, data, labelled, known, allow_empty, data.header)
-    if data.header == "auto" and columns.label in {e.label for e in examples}:
+    names = {name for e in examples for name in e.labels or (e.label,)}
+    separator = data.label_separator
+    cells = columns.label and (columns.label.split(separator) if separator else [columns.label])
+    if data.header == "auto" and cells and names.issuperset(cells):
         # the "header" ends in one of the labels: it was the first row of data
         columns, examples = _read(source, data, labelled, known, allow_empty, "false")
     return columns, examples
@@ -93,16 +104,34 @@ def _read(
     header: str,
 ) -> tuple[Columns, list[LabelledExample]]:
     asked = [c for c in (data.text_column, data.text_pair_column, data.label_column) if c]
-    rows = source_rows(source, header, asked)
+    rows, note = _open_rows(source, header, asked)
     first = next(rows, None)
     if first is None:
         raise DataError(f"{source} holds no rows")
     columns = choose_columns(list(first), data, source, labelled=labelled, known=known)
     examples = [
-        row_example(row, columns, number, f"{source} row {number + 1}", allow_empty=allow_empty)
+        row_example(
+            row,
+            columns,
+            number,
+            f"{source} row {number + 1}",
+            allow_empty=allow_empty,
+            label_separator=data.label_separator,
+        )
         for number, row in enumerate(itertools.chain([first], rows))
     ]
+    examples[0] = replace(examples[0], note=note)
     return columns, examples
+
+
+def _open_rows(source: str, header: str, asked: list[str]) -> tuple[Iterator[dict[str, Any]], str]:
+    """Rows of `source_rows` or of TREC's form, and a note on the file."""
+    path = Path(source)
+    if path.is_file() and not is_json(source) and kind_of(path) == "text":
+        found = open_trec(path)
+        if found is not None:
+            return found
+    return source_rows(source, header, asked), ""
 
 
 def choose_columns(
@@ -149,9 +178,15 @@ def choose_columns(
 
 
 def row_example(
-    row: dict[str, Any], columns: Columns, number: int, place: str, *, allow_empty: bool = False
+    row: dict[str, Any],
+    columns: Columns,
+    number: int,
+    place: str,
+    *,
+    allow_empty: bool = False,
+    label_separator: str | None = None,
 ) -> LabelledExample:
-    """One row as an example.
+    """One row as an example; of a label column with a list, or with a separator, `labels`.
 
     Raises:
         DataError: the text or the label is missing or empty, named by `place`.
@@ -166,11 +201,22 @@ def row_example(
             raise DataError(f'{place} has an empty text in column "{column}"')
         return value
 
-    label = None
+    label, labels = None, None
     if columns.label is not None:
-        label = label_name(row.get(columns.label))
-        if not label:
-            raise DataError(f'{place} has no label in column "{columns.label}"')
+        value = row.get(columns.label)
+        where = f'in column "{columns.label}"'
+        if isinstance(value, str) and label_separator is not None:
+            value = [part for part in value.split(label_separator) if part.strip()]
+        if isinstance(value, list | tuple):
+            labels = _label_set(value, place, where)
+        elif isinstance(value, dict):
+            raise DataError(f"{place} has an object {where}; a label or a list is wanted")
+        elif value != value:
+            raise DataError(f"{place} has NaN {where}; a finite number or a name is wanted")
+        elif not (label := label_name(value)):
+            raise DataError(f"{place} has no label {where}")
+        elif label_separator is not None:  # a number
+            labels, label = (label,), None
     identity = row.get("id")
     return LabelledExample(
         id=identity if isinstance(identity, str | int) else number,
@@ -178,7 +224,17 @@ def row_example(
         text_pair=None if columns.text_pair is None else text(columns.text_pair),
         label=label,
         place=place,
+        labels=labels,
     )
+
+
+def _label_set(values: Sequence[Any], place: str, where: str) -> tuple[str, ...]:
+    """Names in their order, each once."""
+    names = [whole_text(label_name(value)) for value in values]
+    for name, value in zip(names, values, strict=True):
+        if not name or isinstance(value, list | dict):
+            raise DataError(f"{place} has {value!r} in its list of labels {where}")
+    return tuple(dict.fromkeys(names))
 
 
 def label_name(value: Any) -> str:
@@ -191,19 +247,25 @@ def label_name(value: Any) -> str:
 
 
 def source_rows(source: str, header: str, asked: Iterable[str]) -> Iterator[dict[str, Any]]:
-    """Rows of a file or of `ID:split`; `header` and `asked` as in `read_rows`.
+    """Rows of a file, of its splits, or of `ID:split`; `header` and `asked` as in `read_rows`.
 
     Raises:
         DataError: it is neither.
     """
     if Path(source).is_file():
+        if is_json(source):
+            return json_rows(Path(source))
         return read_rows(Path(source), header=header, columns=asked)
     identity, colon, split = source.rpartition(":")
+    if colon and split and Path(identity).is_file():
+        if is_json(identity):
+            return json_rows(Path(identity), split)
+        raise DataError(f"{identity} has no splits, as a .json file may; leave :{split} out")
     if colon and split and not Path(identity).suffix and identity.count("/") in (0, 1, 2):
         return _hub_rows(identity, split, source)
     raise DataError(
-        f"{source} does not exist (a CSV, TSV, JSONL or Parquet file is wanted, or a data set of "
-        "the Hub as ID:split)"
+        f"{source} does not exist (a CSV, TSV, JSONL, JSON or Parquet file is wanted, or a data "
+        "set of the Hub as ID:split)"
     )
 
 
@@ -224,13 +286,17 @@ def _hub_rows(identity: str, split: str, source: str) -> Iterator[dict[str, Any]
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise DataError(f"{source} could not be had from the Hub: {first}") from None
     names = {
-        column: feature.names
+        column: found.names
         for column, feature in loaded.features.items()
-        if isinstance(feature, datasets.ClassLabel)
+        # of a list of labels it is the feature of its items
+        if isinstance(found := getattr(feature, "feature", feature), datasets.ClassLabel)
     }
-    for row in loaded:
+
+    def named(value: Any, labels: list[str]) -> Any:
+        if isinstance(value, list):
+            return [named(item, labels) for item in value]
         # the Hub marks a hidden label by -1
-        yield row | {
-            column: labels[row[column]] if row[column] is not None and row[column] >= 0 else None
-            for column, labels in names.items()
-        }
+        return labels[value] if value is not None and value >= 0 else None
+
+    for row in loaded:
+        yield row | {column: named(row[column], labels) for column, labels in names.items()}

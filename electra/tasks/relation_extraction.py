@@ -9,24 +9,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TextIO
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor
 
-from electra.config import FinetuneConfig, HeadConfig, LabelledDataConfig
+from electra.config import FinetuneConfig, LabelledDataConfig
 from electra.corpus.files import kind_of
 from electra.errors import ConfigError, DataError
 from electra.evaluation import metrics
 from electra.tasks import relation_scores
 from electra.tasks.batches import Feature
-from electra.tasks.heads import with_text_head
 from electra.tasks.inputs import CHUNK, STDIN, open_input
-from electra.tasks.model_folder import load_config, load_with_head
+from electra.tasks.label_losses import balanced_weights
+from electra.tasks.labels import require_known
 from electra.tasks.regularizers import Divergence, class_divergence
 from electra.tasks.relation_files import (
     ColumnNames,
@@ -37,11 +34,11 @@ from electra.tasks.relation_files import (
     read_text,
     row_relation,
 )
-from electra.tasks.task import Logits, Prediction, Task, TaskLoss
-from electra.tasks.text_classification import CLASSIFICATION, label_prediction, listed
+from electra.tasks.sequence_classifier import SequenceClassifier, same_answer
+from electra.tasks.task import Prediction
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
 MARKERS = ("[E1]", "[/E1]", "[E2]", "[/E2]")
 SHORTEST = 16
@@ -50,7 +47,7 @@ _MARKER = re.compile(r"\[(/?E[12])\]")
 
 
 @dataclass(frozen=True)
-class RelationExtraction(Task[RelationExample]):
+class RelationExtraction(SequenceClassifier[RelationExample]):
     """See the module's docstring."""
 
     name: ClassVar[str] = "relation-extraction"
@@ -60,6 +57,8 @@ class RelationExtraction(Task[RelationExample]):
     """Sorted; of a relation with a direction both."""
     columns: ColumnNames
     max_length: int
+    class_weights: tuple[float, ...] = ()
+    """In training alone."""
 
     @property
     def metric(self) -> str:
@@ -90,7 +89,11 @@ class RelationExtraction(Task[RelationExample]):
             relation = relation_scores.relation_of(name)
             if relation != name:
                 names |= {relation + direction for direction in relation_scores.DIRECTIONS}
-        return cls(tuple(sorted(names)), columns, config.data.max_length), examples
+        task = cls(tuple(sorted(names)), columns, config.data.max_length)
+        if config.training.class_weights != "none":
+            weights = balanced_weights([e.label for e in examples], task.labels)
+            task = replace(task, class_weights=weights)
+        return task, examples
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> Self:
@@ -122,11 +125,7 @@ class RelationExtraction(Task[RelationExample]):
         data = data or LabelledDataConfig()
         examples = read_relations(source, data.header, self._columns(data), labelled=labelled)
         for example in examples if labelled else ():
-            if example.label not in self.labels:
-                raise DataError(
-                    f'{example.place} has the label "{example.label}", which the training data '
-                    f"does not have; known labels: {listed(self.labels)}"
-                )
+            require_known(example.label, self.labels, example.place)
         return examples
 
     def _columns(self, data: LabelledDataConfig) -> ColumnNames:
@@ -162,34 +161,6 @@ class RelationExtraction(Task[RelationExample]):
         )
         return examples, source.chunk
 
-    def build_model(
-        self, encoder: str, head: HeadConfig, *, from_scratch: bool = False
-    ) -> PreTrainedModel:
-        """`AutoModelForSequenceClassification` with a fresh head.
-
-        Raises:
-            ConfigError: the encoder cannot be opened, or has no such pooling.
-        """
-        from transformers import AutoModelForSequenceClassification
-
-        return with_text_head(
-            AutoModelForSequenceClassification,
-            encoder,
-            head,
-            labels=self.labels,
-            problem_type=CLASSIFICATION,
-            from_scratch=from_scratch,
-        )
-
-    def load_model(self, folder: Path) -> PreTrainedModel:
-        """A fine-tuned model; its head must be there."""
-        from transformers import AutoModelForSequenceClassification
-
-        config = load_config(str(folder))
-        return load_with_head(
-            AutoModelForSequenceClassification, str(folder), config, fresh_head=False
-        )
-
     def features(
         self,
         examples: Sequence[RelationExample],
@@ -222,32 +193,9 @@ class RelationExtraction(Task[RelationExample]):
             features.append(Feature(number, ids, types, target))
         return features
 
-    def targets(self, features: Sequence[Feature], length: int) -> Tensor:
-        """Label numbers int64 [B]."""
-        return torch.tensor([f.target for f in features], dtype=torch.int64)
-
-    def num_targets(self, targets: Tensor) -> Tensor:
-        """B."""
-        return torch.tensor(len(targets), device=targets.device)
-
-    def loss(self, logits: Tensor, targets: Tensor, *, label_smoothing: float = 0.0) -> TaskLoss:
-        """Cross-entropy of logits [B, labels], summed over B."""
-        total = F.cross_entropy(logits, targets, reduction="sum", label_smoothing=label_smoothing)
-        correct = (logits.argmax(-1) == targets).sum()
-        return TaskLoss(total, {"accuracy": (correct, len(targets))})
-
     def divergence(self) -> Divergence:
         """Of the labels' chances."""
         return class_divergence
-
-    def decode(
-        self,
-        examples: Sequence[RelationExample],
-        features: Sequence[Feature],
-        logits: Sequence[Logits],
-    ) -> list[Prediction]:
-        """`label`, its probability `score`, and `scores` of all labels."""
-        return [label_prediction(self.labels, row) for row in logits]
 
     def metrics(
         self, examples: Sequence[RelationExample], predictions: Sequence[Prediction]
@@ -271,13 +219,7 @@ class RelationExtraction(Task[RelationExample]):
     ) -> str | None:
         """One label for examples that differ."""
         truth, answers = _sides(examples, predictions)
-        if len(set(truth)) < 2 or len(set(answers)) > 1:
-            return None
-        return (
-            f'the model answers "{answers[0]}" to all {len(examples)} validation rows: it has not '
-            "learned the task; try another seed (--seeds 3), a lower --optimizer.learning-rate, "
-            "or more steps"
-        )
+        return same_answer(truth, [f'"{answer}"' for answer in answers])
 
 
 def mark_entities(text: str, head: Span, tail: Span) -> str:

@@ -1,15 +1,18 @@
 """Text classification and regression of one sentence or a pair.
 
-The head is that of `AutoModelForSequenceClassification`. Where all labels of the training data are
-numbers and one of them is not whole, the task is regression (STS-B), else single-label
-classification with the labels' names; multi-label is not there yet.
+The head is that of `AutoModelForSequenceClassification`. Where the training data have lists of
+labels, or a separator is given, an input has any number of labels; where all labels are numbers and
+one of them is not whole, the task is regression (STS-B); else one label with its name.
+
+A text that is too long is cut, or read in windows that overlap: each is trained on the text's
+label, so that a text counts as many times as it has windows, and the answer is decoded from the
+mean of the windows' logits.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TextIO
 
 import numpy as np
@@ -17,32 +20,44 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from electra.config import FinetuneConfig, HeadConfig, LabelledDataConfig
-from electra.errors import DataError
+from electra.config import FinetuneConfig, LabelledDataConfig
+from electra.errors import ConfigError, DataError
 from electra.evaluation import metrics
 from electra.tasks.batches import Feature
-from electra.tasks.heads import probabilities, with_text_head
-from electra.tasks.inputs import open_input
-from electra.tasks.labelled_data import (
-    Columns,
-    LabelledExample,
-    choose_columns,
-    read_examples,
-    row_example,
+from electra.tasks.label_losses import balanced_weights, binary_cross_entropy, positive_weights
+from electra.tasks.label_sets import (
+    DEFAULT_THRESHOLD,
+    best_threshold,
+    set_metrics,
+    set_prediction,
+    set_table,
+    sigmoid,
 )
-from electra.tasks.model_folder import load_config, load_with_head
+from electra.tasks.labelled_data import Columns, LabelledExample, read_examples
+from electra.tasks.labels import (
+    CLASSIFICATION,
+    MULTI_LABEL,
+    REGRESSION,
+    check_label,
+    kinds_note,
+    learn_labels,
+    listed,
+    number,
+)
 from electra.tasks.regularizers import OF_PROBLEM_TYPE, Divergence
-from electra.tasks.task import Logits, Prediction, Task, TaskLoss
+from electra.tasks.sequence_classifier import SequenceClassifier, same_answer
+from electra.tasks.task import Logits, Prediction, TaskLoss
+from electra.tasks.text_inputs import check_pair, open_texts
+from electra.tasks.text_windows import encode_texts, mean_logits
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
-CLASSIFICATION, REGRESSION = "single_label_classification", "regression"
-"""Values of `problem_type`, as in transformers' configurations."""
+CUT, WINDOWS = "cut", "windows"
 
 
 @dataclass(frozen=True)
-class TextClassification(Task[LabelledExample]):
+class TextClassification(SequenceClassifier[LabelledExample]):
     """See the module's docstring."""
 
     name: ClassVar[str] = "text-classification"
@@ -52,11 +67,21 @@ class TextClassification(Task[LabelledExample]):
     """Sorted, by number where all are whole numbers; empty for regression."""
     columns: Columns
     max_length: int
+    long_texts: str = CUT
+    """Or `windows`."""
+    doc_stride: int = 0
+    """Tokens two neighbouring windows share."""
+    label_separator: str | None = None
+    threshold: float = DEFAULT_THRESHOLD
+    """Of several labels: the probability from which on one is given."""
+    out_of_scope_label: str | None = None
+    class_weights: tuple[float, ...] = ()
+    """In training alone; of several labels those of the positives."""
 
     @property
     def metric(self) -> str:
-        """Accuracy, or Pearson's correlation for regression."""
-        return "pearson" if self.problem_type == REGRESSION else "accuracy"
+        """Accuracy; micro-F1 for several labels, Pearson's correlation for regression."""
+        return {REGRESSION: "pearson", MULTI_LABEL: "micro_f1"}.get(self.problem_type, "accuracy")
 
     @property
     def has_pair(self) -> bool:
@@ -70,27 +95,53 @@ class TextClassification(Task[LabelledExample]):
         """Columns by `config.data`, labels from the rows.
 
         Raises:
-            DataError: as `read_examples`; or the labels are all the same, or as many as rows.
+            DataError: as `read_examples` and `learn_labels`; no row is out of scope.
+            ConfigError: a setting that does not go with the labels or with two sentences.
         """
-        columns, examples = read_examples(source, config.data)
-        names = {e.label for e in examples if e.label is not None}
-        numbers = [_number(name) for name in names]
-        task = cls(CLASSIFICATION, (), columns, config.data.max_length)
-        if None not in numbers and any(x is not None and x != int(x) for x in numbers):
-            return replace(task, problem_type=REGRESSION), examples
-        place = f'{source} column "{columns.label}"'
-        if len(names) == 1:
-            raise DataError(
-                f'{place} holds one label alone, "{names.pop()}"; two or more are wanted'
+        data = config.data
+        columns, examples = read_examples(source, data)
+        problem_type, labels = learn_labels(examples, f'{source} column "{columns.label}"')
+        task = cls(
+            problem_type,
+            labels,
+            columns,
+            data.max_length,
+            long_texts=data.long_texts,
+            doc_stride=data.doc_stride,
+            label_separator=data.label_separator,
+            out_of_scope_label=data.out_of_scope_label,
+        )
+        task._check_settings(source)
+        if config.training.class_weights == "none":
+            return task, examples
+        if problem_type == REGRESSION:
+            raise ConfigError(
+                f"--training.class-weights is {config.training.class_weights}, which is for "
+                f"labels; {source} has numbers (regression)"
             )
-        if len(names) == len(examples) > 20:
-            raise DataError(
-                f"{place} holds another value in each of the {len(examples)} rows; name the "
-                "label's column with --data.label-column"
+        if problem_type == MULTI_LABEL:
+            weights = positive_weights([e.labels or () for e in examples], labels)
+        else:
+            weights = balanced_weights([e.label for e in examples], labels)
+        return replace(task, class_weights=weights), examples
+
+    def _check_settings(self, source: str) -> None:
+        if self.long_texts == WINDOWS and self.has_pair:
+            raise ConfigError(
+                f"--data.long-texts is windows, which is for one sentence; {source} has two, "
+                f"{self.columns.text} and {self.columns.text_pair} (allowed: cut)"
             )
-        whole = all(name.removeprefix("-").isdecimal() for name in names)
-        labels = sorted(names, key=int) if whole else sorted(names)
-        return replace(task, labels=tuple(labels)), examples
+        label = self.out_of_scope_label
+        if label is not None and self.problem_type != CLASSIFICATION:
+            raise ConfigError(
+                f"--data.out-of-scope-label is {label}, which is for one label a row; the rows of "
+                f"{source} have {'numbers' if self.problem_type == REGRESSION else 'several'}"
+            )
+        if label is not None and label not in self.labels:
+            raise DataError(
+                f"--data.out-of-scope-label is {label}, which no row of {source} has; labels: "
+                f"{listed(self.labels)}"
+            )
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> Self:
@@ -101,6 +152,12 @@ class TextClassification(Task[LabelledExample]):
             labels=tuple(settings["labels"]),
             columns=Columns(columns["text"], columns["text_pair"], columns["label"]),
             max_length=int(settings["max_length"]),
+            # folders of before these were there lack them
+            long_texts=settings.get("long_texts", CUT),
+            doc_stride=int(settings.get("doc_stride", 0)),
+            label_separator=settings.get("label_separator"),
+            threshold=float(settings.get("threshold", DEFAULT_THRESHOLD)),
+            out_of_scope_label=settings.get("out_of_scope_label"),
         )
 
     def settings(self) -> dict[str, Any]:
@@ -115,6 +172,11 @@ class TextClassification(Task[LabelledExample]):
             },
             "has_pair": self.has_pair,
             "max_length": self.max_length,
+            "long_texts": self.long_texts,
+            "doc_stride": self.doc_stride,
+            "label_separator": self.label_separator,
+            "threshold": self.threshold,
+            "out_of_scope_label": self.out_of_scope_label,
             "metric": self.metric,
         }
 
@@ -126,28 +188,30 @@ class TextClassification(Task[LabelledExample]):
         Raises:
             DataError: a label that is not among `labels`, or a file of another shape.
         """
+        data = data or LabelledDataConfig()
+        separator = data.label_separator or self.label_separator
         columns, examples = read_examples(
             source,
-            data or LabelledDataConfig(),
+            replace(data, label_separator=separator),
             labelled=labelled,
             known=self.columns,
             allow_empty=not labelled,
         )
-        self.check_pair(columns.text_pair is not None, source)
+        check_pair(columns.text_pair is not None, self.has_pair, source)
         if labelled:
             for example in examples:
-                self._check_label(example)
+                check_label(example, self.problem_type, self.labels)
         return examples
 
     def of_texts(self, texts: Sequence[Any]) -> list[LabelledExample]:
         """From texts, or pairs of them for a model of two sentences."""
         examples = []
-        for number, text in enumerate(texts):
+        for i, text in enumerate(texts):
             if isinstance(text, str) == self.has_pair:
                 wanted = "two sentences" if self.has_pair else "one sentence"
-                raise DataError(f"input {number}: the model reads {wanted}")
+                raise DataError(f"input {i}: the model reads {wanted}")
             first, second = (text, None) if isinstance(text, str) else text
-            examples.append(LabelledExample(number, first, second))
+            examples.append(LabelledExample(i, first, second))
         return examples
 
     def of_arguments(self, texts: Sequence[str]) -> list[LabelledExample]:
@@ -164,94 +228,12 @@ class TextClassification(Task[LabelledExample]):
     def open_unlabelled(
         self, input: str, data: LabelledDataConfig, stdin: TextIO | None = None
     ) -> tuple[Iterator[LabelledExample], int]:
-        """Rows of text files and tables."""
-        names = (data.text_column, data.text_pair_column, self.columns.text, self.columns.text_pair)
-        # trained on a file without a header, so this one has none either
-        headerless = data.header == "auto" and self.columns.text.isdigit()
-        source = open_input(
-            input,
-            header="false" if headerless else data.header,
-            columns=[name for name in names if name],
-            stdin=stdin,
-        )
-        return self._of_rows(source.rows, source.place, data), source.chunk
+        """Rows of text files and tables, and of TREC's form where the training data had it."""
+        return open_texts(input, data, self.columns, stdin)
 
-    def _of_rows(
-        self, rows: Iterator[dict[str, Any]], place: str, data: LabelledDataConfig
-    ) -> Iterator[LabelledExample]:
-        columns: Columns | None = None
-        for number, row in enumerate(rows):
-            if columns is None:
-                columns = choose_columns(list(row), data, place, labelled=False, known=self.columns)
-                if self.has_pair and list(row) == ["text"]:
-                    raise DataError(
-                        f"{place} holds one text a line, the model reads two sentences: give "
-                        "JSONL, CSV or TSV with two columns"
-                    )
-                self.check_pair(columns.text_pair is not None, place)
-            where = f"{place} row {number + 1}"
-            yield row_example(row, columns, number, where, allow_empty=True)
-        if columns is None:
-            raise DataError(f"{place} holds no rows")
-
-    def check_pair(self, has_pair: bool, source: str) -> None:
-        """Refuse one sentence where two are wanted, and the other way round.
-
-        Raises:
-            DataError: naming what was given and how to mend it.
-        """
-        if has_pair and not self.has_pair:
-            raise DataError(
-                f"{source} gives two sentences, the model reads one; name its column with "
-                "--data.text-column"
-            )
-        if self.has_pair and not has_pair:
-            raise DataError(
-                f"{source} gives one sentence, the model reads two; name the second one's column "
-                "with --data.text-pair-column"
-            )
-
-    def _check_label(self, example: LabelledExample) -> None:
-        assert example.label is not None, "labelled rows have labels"
-        if self.problem_type == REGRESSION:
-            if _number(example.label) is None:
-                raise DataError(
-                    f'{example.place} has the label "{example.label}"; the training data has '
-                    "numbers (regression)"
-                )
-        elif example.label not in self.labels:
-            raise DataError(
-                f'{example.place} has the label "{example.label}", which the training data does '
-                f"not have; known labels: {listed(self.labels)}"
-            )
-
-    def build_model(
-        self, encoder: str, head: HeadConfig, *, from_scratch: bool = False
-    ) -> PreTrainedModel:
-        """`AutoModelForSequenceClassification` with a fresh head.
-
-        Raises:
-            ConfigError: the encoder cannot be opened, or has no such pooling.
-        """
-        from transformers import AutoModelForSequenceClassification
-
-        return with_text_head(
-            AutoModelForSequenceClassification,
-            encoder,
-            head,
-            labels=self.labels or ("score",),
-            problem_type=self.problem_type,
-            from_scratch=from_scratch,
-        )
-
-    def load_model(self, folder: Path) -> PreTrainedModel:
-        """A fine-tuned model; its head must be there."""
-        from transformers import AutoModelForSequenceClassification
-
-        config = load_config(str(folder))
-        return load_with_head(
-            AutoModelForSequenceClassification, str(folder), config, fresh_head=False
-        )
+    def head_type(self) -> str:
+        """`problem_type`."""
+        return self.problem_type
 
     def features(
         self,
@@ -261,54 +243,76 @@ class TextClassification(Task[LabelledExample]):
         token_types: bool,
         max_length: int | None = None,
     ) -> list[Feature]:
-        """One feature an example; what is too long is cut at the end, of a pair the longer one."""
+        """One feature an example, cut at the end (of a pair the longer one), or its windows."""
         if not examples:
             return []
-        encoded = tokenizer(
+        return encode_texts(
             [e.text for e in examples],
             [e.text_pair or "" for e in examples] if self.has_pair else None,
-            truncation=True,
+            [self._target(e) for e in examples],
+            tokenizer,
             max_length=min(max_length or self.max_length, self.max_length),
-            return_attention_mask=False,
-            return_token_type_ids=token_types,
+            doc_stride=self.doc_stride if self.long_texts == WINDOWS else None,
+            token_types=token_types,
         )
-        types: Sequence[list[int] | None] = (
-            encoded["token_type_ids"] if token_types else [None] * len(examples)
-        )
-        return [
-            Feature(i, input_ids, token_type_ids, self._target(example))
-            for i, (example, input_ids, token_type_ids) in enumerate(
-                zip(examples, encoded["input_ids"], types, strict=True)
-            )
-        ]
 
-    def _target(self, example: LabelledExample) -> int | float | None:
+    def _target(self, example: LabelledExample) -> Any:
+        if example.labels is not None:
+            return [self.labels.index(name) for name in example.labels]
         if example.label is None:
             return None
         if self.problem_type == REGRESSION:
-            return _number(example.label)
+            return number(example.label)
         return self.labels.index(example.label)
 
     def targets(self, features: Sequence[Feature], length: int) -> Tensor:
-        """Label numbers int64 [B], or scores float32 [B]."""
-        dtype = torch.float32 if self.problem_type == REGRESSION else torch.int64
-        return torch.tensor([f.target for f in features], dtype=dtype)
+        """Label numbers int64 [B]; scores float32 [B]; or 1 for each label given, [B, labels]."""
+        if self.problem_type == REGRESSION:
+            return torch.tensor([f.target for f in features], dtype=torch.float32)
+        if self.problem_type == CLASSIFICATION:
+            return super().targets(features, length)
+        given = torch.zeros(len(features), len(self.labels))
+        for row, feature in enumerate(features):
+            given[row, feature.target] = 1.0
+        return given
 
     def num_targets(self, targets: Tensor) -> Tensor:
-        """B."""
-        return torch.tensor(len(targets), device=targets.device)
+        """B, or the sum of their class weights; of several labels B times labels."""
+        if self.problem_type == CLASSIFICATION:
+            return super().num_targets(targets)
+        return torch.tensor(targets.numel(), device=targets.device)
 
     def loss(self, logits: Tensor, targets: Tensor, *, label_smoothing: float = 0.0) -> TaskLoss:
-        """Cross-entropy of logits [B, labels], or squared error of [B, 1], summed over B."""
+        """Summed: cross-entropy, binary or not, of logits [B, labels]; squared error of [B, 1]."""
         if self.problem_type == REGRESSION:
             return TaskLoss(F.mse_loss(logits.squeeze(-1), targets, reduction="sum"))
-        total = F.cross_entropy(logits, targets, reduction="sum", label_smoothing=label_smoothing)
-        correct = (logits.argmax(-1) == targets).sum()
-        return TaskLoss(total, {"accuracy": (correct, len(targets))})
+        if self.problem_type == CLASSIFICATION:
+            return super().loss(logits, targets, label_smoothing=label_smoothing)
+        weights = self.class_weights
+        return binary_cross_entropy(logits, targets, weights, label_smoothing=label_smoothing)
 
     def divergence(self) -> Divergence | None:
         """Of the labels' chances; scores have none."""
         return OF_PROBLEM_TYPE.get(self.problem_type)
+
+    def _logits(
+        self, features: Sequence[Feature], logits: Sequence[Logits], count: int
+    ) -> Sequence[Logits]:
+        """Of each of `count` examples."""
+        return mean_logits(features, logits, count) if self.long_texts == WINDOWS else logits
+
+    def tuned(
+        self,
+        examples: Sequence[LabelledExample],
+        features: Sequence[Feature],
+        logits: Sequence[Logits],
+    ) -> Self:
+        """Of several labels: with the threshold of the largest micro-F1 on these examples."""
+        if self.problem_type != MULTI_LABEL:
+            return self
+        truth = metrics.label_matrix([e.labels or () for e in examples], self.labels)
+        scores = sigmoid(self._logits(features, logits, len(examples)))
+        return replace(self, threshold=best_threshold(truth, scores))
 
     def decode(
         self,
@@ -316,15 +320,26 @@ class TextClassification(Task[LabelledExample]):
         features: Sequence[Feature],
         logits: Sequence[Logits],
     ) -> list[Prediction]:
-        """`label`, its probability `score`, and `scores` of all labels; for regression `score`."""
+        """`label`, its probability `score`, and `scores` of all labels; for regression `score`.
+
+        Of several labels `labels`, `score` and `scores` as `set_prediction` says.
+        """
+        rows = self._logits(features, logits, len(examples))
         if self.problem_type == REGRESSION:
-            return [{"label": None, "score": float(x[0]), "scores": {}} for x in logits]
-        return [label_prediction(self.labels, row) for row in logits]
+            return [{"label": None, "score": float(x[0]), "scores": {}} for x in rows]
+        if self.problem_type == MULTI_LABEL:
+            return [set_prediction(self.labels, sigmoid(x), self.threshold) for x in rows]
+        return super().decode(examples, features, rows)
 
     def metrics(
         self, examples: Sequence[LabelledExample], predictions: Sequence[Prediction]
     ) -> dict[str, float]:
-        """accuracy, macro_f1, mcc, with two labels auc; for regression pearson and spearman."""
+        """accuracy, macro_f1, mcc, with two labels auc; for regression pearson and spearman.
+
+        Those of several labels are in `set_metrics`; with an out-of-scope label its two are added.
+        """
+        if self.problem_type == MULTI_LABEL:
+            return set_metrics([e.labels or () for e in examples], predictions, self.labels)
         if self.problem_type == REGRESSION:
             scores = [float(e.label or "nan") for e in examples]
             predicted = [p["score"] for p in predictions]
@@ -345,56 +360,34 @@ class TextClassification(Task[LabelledExample]):
             )
             if area is not None:
                 result["auc"] = area
+        if self.out_of_scope_label is not None:
+            result |= metrics.out_of_scope(truth, answers, self.out_of_scope_label)
         return result
+
+    def notes(self, examples: Sequence[LabelledExample]) -> list[str]:
+        """What reading had to put up with, and numbers and names among the labels."""
+        return [e.note for e in examples if e.note] + kinds_note(examples)
 
     def per_class(
         self, examples: Sequence[LabelledExample], predictions: Sequence[Prediction]
     ) -> list[dict[str, Any]]:
         """Of each label; none for regression."""
+        if self.problem_type == MULTI_LABEL:
+            return set_table([e.labels or () for e in examples], predictions, self.labels)
         truth, answers = [e.label or "" for e in examples], [p["label"] for p in predictions]
         return metrics.per_class(truth, answers, self.labels) if self.labels else []
 
     def collapsed(
         self, examples: Sequence[LabelledExample], predictions: Sequence[Prediction]
     ) -> str | None:
-        """One label, or one number, for examples that differ."""
-        if len({e.label for e in examples}) < 2:
+        """One label or set of labels, or one number, for examples that differ."""
+        if self.problem_type == MULTI_LABEL:
+            sets = [frozenset(e.labels or ()) for e in examples]
+            given = [", ".join(p["labels"]) for p in predictions]
+            return same_answer(sets, [f'"{names}"' if names else "no label" for names in given])
+        truth = [e.label for e in examples]
+        if self.problem_type == CLASSIFICATION:
+            return same_answer(truth, [f'"{p["label"]}"' for p in predictions])
+        if float(np.ptp([p["score"] for p in predictions])) >= 1e-3:
             return None
-        if self.problem_type == REGRESSION:
-            same = float(np.ptp([p["score"] for p in predictions])) < 1e-3
-            answer = "the same number"
-        else:
-            same = len({p["label"] for p in predictions}) == 1
-            answer = f'"{predictions[0]["label"]}"'
-        if not same:
-            return None
-        return (
-            f"the model answers {answer} to all {len(examples)} validation rows: it has not "
-            "learned the task; try another seed (--seeds 3), a lower --optimizer.learning-rate, "
-            "or more steps"
-        )
-
-
-def _number(text: str) -> float | None:
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return number if np.isfinite(number) else None
-
-
-def label_prediction(labels: Sequence[str], logits: Logits) -> Prediction:
-    """The likeliest `label`, its probability `score`, and the `scores` of all; logits [labels]."""
-    scores = probabilities(logits)
-    best = int(np.argmax(logits))
-    return {
-        "label": labels[best],
-        "score": scores[best],
-        "scores": dict(zip(labels, scores, strict=True)),
-    }
-
-
-def listed(names: Sequence[str], most: int = 20) -> str:
-    """Names for a message; of many the first."""
-    rest = f", ... ({len(names)} in all)" if len(names) > most else ""
-    return ", ".join(names[:most]) + rest
+        return same_answer(truth, ["the same number"] * len(predictions))

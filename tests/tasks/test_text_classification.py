@@ -69,7 +69,7 @@ def test_an_unseen_label_is_named_with_file_and_row(tmp_path: Path) -> None:
     ):
         SINGLE.read(str(path))
     path.write_text(json.dumps({"a": "x", "b": "y", "score": "high"}))
-    with pytest.raises(DataError, match='row 1 has the label "high"; the training data has number'):
+    with pytest.raises(DataError, match='row 1 has the label "high"; the training data has finite'):
         SCORES.read(str(path))
 
 
