@@ -38,6 +38,10 @@ class CheckpointError(ElectraError):
     """A checkpoint or a model folder is torn, altered, or does not fit what is being resumed."""
 
 
+class DivergedError(ElectraError):
+    """A loss or a gradient is not finite."""
+
+
 class Interrupted(ElectraError):
     """Training stopped by a signal after a checkpoint was written. Exit code 128 + signal."""
 

@@ -12,54 +12,20 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file
 
-from electra.config import FINETUNE_DEFAULTS, FinetuneConfig
+from electra.config import FinetuneConfig
 from electra.errors import ConfigError, DataError, Interrupted, OutputExistsError
-from electra.finetune import FinetuneResult, finetune
-from electra.recipe import resolve
 from electra.tasks.batches import LengthBatches
 from electra.tasks.budget import in_steps, with_budget
 from electra.tasks.predictor import Predictor
 from electra.tasks.text_classification import TextClassification
 from electra.training.loggers import read_metrics
-from tests.tiny import make_encoder, pairs, sentences, write_tsv
-
-QUICK: dict[str, Any] = {"epochs": 3, "global_batch_size": 16}
+from tests.tiny import sentences, write_tsv
+from tests.toy_runs import QUICK, config, make_home, run, said
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Tiny encoders and toy data."""
-    folder = tmp_path_factory.mktemp("finetune")
-    for family in ("modernbert", "electra"):
-        make_encoder(folder / family, family)
-    write_tsv(folder / "train.tsv", ["sentence", "label"], sentences(160, 0))
-    write_tsv(folder / "dev.tsv", ["sentence", "label"], sentences(60, 1))
-    header = ["index", "sentence1", "sentence2", "label"]
-    for name, count, seed in (("pairs_train", 240, 0), ("pairs_dev", 60, 1)):
-        rows = [(str(i), *row) for i, row in enumerate(pairs(count, seed))]
-        write_tsv(folder / f"{name}.tsv", header, rows)
-    return folder
-
-
-def config(**sections: dict[str, Any]) -> FinetuneConfig:
-    layers = [("defaults", FINETUNE_DEFAULTS), ("test", sections)]
-    return resolve(FinetuneConfig, layers)
-
-
-def run(home: Path, output: Path, training: dict[str, Any], **more: Any) -> FinetuneResult:
-    arguments: dict[str, Any] = {
-        "model": str(home / "modernbert"),
-        "train": str(home / "train.tsv"),
-        "validation": str(home / "dev.tsv"),
-        "output": output,
-        "config": config(training=training, optimizer={"learning_rate": 5e-3}),
-    }
-    return finetune(**(arguments | more))
-
-
-def said(console: Console) -> str:
-    assert isinstance(console.file, io.StringIO)
-    return console.file.getvalue()
+    return make_home(tmp_path_factory.mktemp("finetune"))
 
 
 def test_a_separable_task_is_learned_and_saved(home: Path, tmp_path: Path) -> None:
@@ -82,6 +48,9 @@ def test_a_separable_task_is_learned_and_saved(home: Path, tmp_path: Path) -> No
         "environment.json",
         "metrics.jsonl",
         "report.json",
+        "report.html",
+        "README.md",
+        "validation_predictions.jsonl",
         "checkpoints",
     }
     assert len(list((output / "checkpoints").iterdir())) == 1
@@ -212,11 +181,11 @@ def test_several_seeds(home: Path, tmp_path: Path) -> None:
     best = output / f"seed-{summary['best_seed']}"
     for name in ("model.safetensors", "config.json", "task.json", "vocab.txt"):
         assert (output / name).read_bytes() == (best / name).read_bytes()
-    assert len(set(scores)) > 1 or len({s.best_step for s in result.seeds}) > 1
+    assert len(set(scores)) > 1 or len({s.best_step for s in result.runs}) > 1
     assert Predictor.open(output).predict(["a good film"])
     more = run(home, output, QUICK | {"seed": 5}, seeds=4, resume="auto")
-    assert [s.metrics for s in more.seeds[:3]] == [s.metrics for s in result.seeds]
-    assert len(more.seeds) == 4
+    assert [s.metrics for s in more.runs[:3]] == [s.metrics for s in result.runs]
+    assert len(more.runs) == 4
 
 
 def test_from_scratch_and_a_frozen_encoder(home: Path, tmp_path: Path) -> None:
@@ -233,10 +202,11 @@ def test_a_collapsed_run_says_so(home: Path, tmp_path: Path) -> None:
     console = Console(file=io.StringIO(), width=300)
     rows = sentences(80, 2)
     skewed = write_tsv(tmp_path / "t.tsv", ["sentence", "label"], rows[::2] + rows[1:4:2])
-    result = run(home, tmp_path / "run", QUICK, train=str(skewed), console=console)
+    training = QUICK | {"restarts": 0}
+    result = run(home, tmp_path / "run", training, train=str(skewed), console=console)
     shown = said(console)
-    assert result.seeds[0].note is not None
-    assert "to all 60 validation rows: it has not learned" in result.seeds[0].note
+    assert result.runs[0].note is not None
+    assert "to all 60 validation rows: it has not learned" in result.runs[0].note
     assert "warning: the model answers" in shown
     assert json.loads((tmp_path / "run" / "report.json").read_text())["note"]
 

@@ -27,8 +27,9 @@ LAYERS = [
     {"training"},
     {"objectives", "tasks"},
     {"evaluation", "artifacts"},
+    {"finetuning"},
     VERBS,
-    {"quickstart"},
+    {"quickstart", "benchmark"},
     {"cli"},
 ]
 # `electra/__init__.py` and `__main__.py` name the public API and the command line lazily

@@ -17,18 +17,22 @@ from electra.cli.app import (
     progress_console,
 )
 from electra.config import FinetuneConfig, finetune_defaults
-from electra.recipe import nest, resolve
+from electra.recipe import nest, read_recipe, resolve
 
 
 @app.command(help_epilogue=fields_help(FinetuneConfig))
 def finetune(
     *,
     model: str,
-    train: str,
-    validation: str,
     output: Path,
+    train: str | None = None,
+    validation: str | None = None,
     task: str = "text-classification",
+    recipe: str | None = None,
     seeds: int = 1,
+    train_fraction: str | None = None,
+    search: int | None = None,
+    search_space: Path | None = None,
     resume: str = "never",
     overwrite: Overwrite = False,
     from_scratch: Overwrite = False,
@@ -42,14 +46,16 @@ def finetune(
     ----------
     model
         An encoder: a folder, a run folder of electra pretrain, or a Hub id.
-    train
-        CSV, TSV, JSONL or Parquet (also .gz), or a Hub data set as ID:split.
-    validation
-        The same; the best of some ten evaluations on it is kept.
     output
         The model folder to make.
+    train
+        CSV, TSV, JSONL, JSON or Parquet (also .gz), splits of a JSON file as
+        PATH.json:train+oos_train, or a Hub data set as ID:split.
+    validation
+        The same; the best of some ten evaluations on it is kept.
     task
-        text-classification: one sentence or a pair; with scores as labels, regression.
+        text-classification: one sentence or a pair; with scores as labels, regression; with lists
+        of labels (or --data.label-separator), several; long texts by --data.long-texts windows.
         token-classification: CoNLL columns (BIO, IOB1, BIOES, BMES), JSON lines of text and
         entities (start, end, label; or CLUENER's), or a folder of seq.in, seq.out and label as
         ATIS has, which learns the intent as well; long texts by windows.
@@ -58,8 +64,21 @@ def finetune(
         threshold, ELECTRA's own head with --model.head joint.
         relation-extraction: SemEval's text format, or text, head, tail ({"start", "end"}), label.
         multiple-choice: RACE's JSONL, C3's JSON, or context, question, choices, label.
+    recipe
+        A .toml file with the fields below, such as the config.toml of a run or the best.toml of a
+        search; flags win over it. With tables [tasks.NAME] (task, train, validation; also weight,
+        data.FIELD, model.FIELD) it trains several tasks on one encoder, each to a folder NAME.
     seeds
-        Runs; above 1 each gets a folder seed-K, and the best is copied up.
+        Runs; above 1 each gets a folder seed-K, the best is copied up, and two ways to join them
+        are measured: ensemble/ (mean of the logits) and averaged/ (mean of the weights).
+    train_fraction
+        Shares of the training data, such as 0.01,0.1,1: a learning curve over labels.
+    search
+        Trials of a search for a recipe on the validation data (extra: pip install
+        "electra[search]"); the best recipe is written as best.toml.
+    search_space
+        A .toml file: a table [section.field] for each field that is tried, with low, high and
+        log = true, or with choices. Without it: learning rate, its decay over layers, batch size.
     resume
         never refuses a folder that holds a run; auto continues it.
     overwrite
@@ -67,18 +86,28 @@ def finetune(
     from_scratch
         Random weights of the encoder's shape, to know what pretraining is worth.
     """
-    layers = [*finetune_defaults(task), ("command line", nest(overrides or {}))]
+    layers, tasks = finetune_defaults(task), None
+    if recipe is not None:
+        tables = read_recipe(recipe)
+        tasks = tables.pop("tasks", None)
+        layers.append((f"recipe {recipe}", tables))
+    layers.append(("command line", nest(overrides or {})))
     config = resolve(FinetuneConfig, layers)
     from electra.finetune import finetune as run_finetune
+    from electra.finetuning.fractions import parse_fractions
 
     run_finetune(
         model=model,
+        output=output,
         train=train,
         validation=validation,
-        output=output,
         task=task,
+        tasks=tasks,
         config=config,
         seeds=seeds,
+        train_fraction=() if train_fraction is None else parse_fractions(train_fraction),
+        trials=search,
+        search_space=search_space,
         resume=resume,
         overwrite=overwrite,
         from_scratch=from_scratch,
@@ -96,6 +125,7 @@ def evaluate(
     method: str = "auto",
     json: Json = False,
     output: Path | None = None,
+    report: Path | None = None,
     batch_size: int = 32,
     device: str = "auto",
     overrides: Overrides = None,
@@ -108,8 +138,8 @@ def evaluate(
         A folder that electra finetune wrote; for minimal pairs whatever electra score takes.
     data
         CSV, TSV, JSONL or Parquet (also .gz), or a Hub data set as ID:split. Columns are those of
-        the training data; --data.text-column, --data.text-pair-column, --data.label-column and
-        --data.header change them. For minimal pairs a file or folder of BLiMP or CLiMP, or with
+        the training data; --data.text-column, --data.text-pair-column, --data.label-column,
+        --data.label-separator and --data.header change them. For minimal pairs a file or folder of BLiMP or CLiMP, or with
         the columns sentence_good and sentence_bad.
     task
         minimal-pairs: whether good sentences score higher than bad ones, a tie counting half. The
@@ -122,10 +152,12 @@ def evaluate(
         One line of JSON on standard output instead of tables.
     output
         Write the JSON to this file as well.
+    report
+        Write a page of HTML: classes, confusions, calibration, wrong answers the model was surest
+        of. Not for minimal pairs.
     batch_size
         Examples a forward pass.
     device
-    report: Path | None = None,
         auto, cpu, cuda or mps.
     """
     columns = columns_of(overrides)
@@ -139,6 +171,7 @@ def evaluate(
         method=method,
         json=json,
         output=output,
+        report=report,
         columns=columns,
         batch_size=batch_size,
         device=device,
@@ -152,9 +185,6 @@ def predict(
     *texts: str,
     model: Path,
     input: Input = None,
-    report
-        Write a page of HTML: classes, confusions, calibration, wrong answers the model was surest
-        of. Not for minimal pairs.
     json: Json = False,
     batch_size: int = 32,
     device: str = "auto",
@@ -171,7 +201,6 @@ def predict(
     model
         A folder that electra finetune wrote.
     input
-        report=report,
         Instead of texts a file: .txt (a line, a text), .jsonl, .csv, .tsv, .parquet, or - for
         standard input, lines of text or of JSON. JSONL and - answer in JSONL.
     json

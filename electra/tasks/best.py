@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from electra.training.distributed import World
+from electra.training.run_folder import copy_file
 
 _PREFIX = "best-"
 _EVALUATION = "evaluation.json"
@@ -67,9 +68,14 @@ class BestModel:
             if folder != final:
                 shutil.rmtree(folder)
 
-    def files(self) -> list[Path]:
-        """The files of the best model's folder."""
-        return sorted(p for p in self._folders()[-1].iterdir() if p.name != _EVALUATION)
+    def copy_to(self, folder: Path) -> None:
+        """Copy the best model's files, each whole or not at all."""
+        best = self._folders()[-1]
+        for file in sorted(path for path in best.rglob("*") if path.is_file()):
+            if file.name != _EVALUATION:
+                place = folder / file.relative_to(best).parent
+                place.mkdir(exist_ok=True)
+                copy_file(file, place)
 
     def forget(self) -> None:
         """Remove the folder; the main process does."""

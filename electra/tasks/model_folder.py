@@ -156,6 +156,13 @@ def add_special_tokens(
         embeddings.weight[ids] = old.mean(0) + old.std(0) * drawn
 
 
+def pad_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The id of padding, of a tokenizer from `load_tokenizer`."""
+    found = tokenizer.pad_token_id
+    assert isinstance(found, int), "load_tokenizer refuses a tokenizer without padding"
+    return found
+
+
 def reads_token_types(model: PreTrainedModel) -> bool:
     """Whether `token_type_ids` tell a first from a second sentence for this model."""
     accepted = "token_type_ids" in inspect.signature(model.forward).parameters

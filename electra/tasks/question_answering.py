@@ -85,6 +85,11 @@ class QuestionAnswering(Task[Question]):
         """F1 of the official scorer."""
         return "f1"
 
+    @property
+    def averages_logits(self) -> bool:
+        """Not those of the joint head, which names its own likeliest spans."""
+        return self.head == PLAIN
+
     @classmethod
     def from_training(
         cls, source: str, config: FinetuneConfig
@@ -363,15 +368,15 @@ class QuestionAnswering(Task[Question]):
         """How many answers do not occur at their offset."""
         return notes(examples)
 
+    def cases(self, examples: Sequence[Question], predictions: Sequence[Prediction]) -> list[Case]:
+        """Questions with the context around the answer."""
+        return answer_cases(examples, predictions, self.language)
+
     def collapsed(
         self, examples: Sequence[Question], predictions: Sequence[Prediction]
     ) -> str | None:
         """All answers empty, or all from the first word of the context."""
         if not any(e.answers for e in examples) or len(examples) < 2:
-    def cases(self, examples: Sequence[Question], predictions: Sequence[Prediction]) -> list[Case]:
-        """Questions with the context around the answer."""
-        return answer_cases(examples, predictions, self.language)
-
             return None
         first = [len(e.context) - len(e.context.lstrip()) for e in examples]
         right = [(e.answers[0].start, i) for e, i in zip(examples, first, strict=True) if e.answers]

@@ -72,6 +72,11 @@ class Task(ABC, Generic[E]):
     def metric(self) -> str:
         """The metric a model is chosen by; higher is better."""
 
+    @property
+    def averages_logits(self) -> bool:
+        """Whether the logits of several models for one feature may be averaged."""
+        return True
+
     @classmethod
     @abstractmethod
     def from_training(cls, source: str, config: FinetuneConfig) -> tuple[Self, list[E]]:
@@ -223,14 +228,14 @@ class Task(ABC, Generic[E]):
         """`label`, `precision`, `recall`, `f1`, `support` of each class, where there are any."""
         return []
 
+    def cases(self, examples: Sequence[E], predictions: Sequence[Prediction]) -> list[Case]:
+        """Each labelled example beside its answer, for a report; by `label` as it is here."""
+        return labelled_cases(examples, predictions)
+
     @abstractmethod
     def collapsed(self, examples: Sequence[E], predictions: Sequence[Prediction]) -> str | None:
         """A line that says so where the model answers the same whatever it reads, else None."""
 
-
-    def cases(self, examples: Sequence[E], predictions: Sequence[Prediction]) -> list[Case]:
-        """Each labelled example beside its answer, for a report; by `label` as it is here."""
-        return labelled_cases(examples, predictions)
 
 def task_class(name: str) -> type[Task[Any]]:
     """The class of a task.

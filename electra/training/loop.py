@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from electra.config import LoggingConfig, OptimizerConfig, ScheduleConfig, TrainingConfig
-from electra.errors import ElectraError, Interrupted
+from electra.errors import DivergedError, Interrupted
 from electra.training.checkpoint import CheckpointStore
 from electra.training.device import autocast
 from electra.training.distributed import World
@@ -89,12 +89,16 @@ def fit(
     evaluate: Evaluate | None = None,
     checkpoints: CheckpointStore | None = None,
     world: World | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> dict[str, float]:
-    """Train until the budget is used; return the last evaluation.
+    """Train until the budget is used, or `stop` says so after an evaluation.
+
+    Returns:
+        the last evaluation.
 
     Raises:
         Interrupted: SIGINT or SIGTERM came; a checkpoint of the last whole step is on disk.
-        ElectraError: a loss is not finite.
+        DivergedError: a gradient is not finite.
     """
     world = world or World()
     assert isinstance(objective, nn.Module), "objectives are modules"
@@ -108,7 +112,7 @@ def fit(
     with _signals() as caught:
         while True:
             progress = budget.progress(state)
-            done = progress >= 1
+            done = progress >= 1 or (stop is not None and stop())
             stopped = world.agree(caught.number is not None)
             mark = _mark(progress)
 
@@ -120,6 +124,7 @@ def fit(
                     row = {f"eval_{name}": value for name, value in last_eval.items()}
                     logger.log({"step": state.step, "tokens_seen": state.tokens_seen, **row})
                     evaluated_step, eval_mark = state.step, mark
+                    done = done or (stop is not None and stop())
             if checkpoints is not None and state.step != saved_step:
                 if done or stopped or _due(config.save_steps, state.step, mark > save_mark):
                     window.log(optimizer, budget)
@@ -157,7 +162,7 @@ def fit(
             world.sum_gradients(parameters)
             norm = clip_gradients(optimizer, optimizer_config.max_grad_norm)
             if not torch.isfinite(norm):
-                raise ElectraError(
+                raise DivergedError(
                     f"the gradient of step {state.step + 1} is not finite (norm {norm.item()}); "
                     "lower --optimizer.learning-rate or look at the data of this step"
                 )
@@ -240,7 +245,8 @@ def _accumulate(
         prepared.append((batch, generator))
     names = sorted(counts)
     totals = world.sum(torch.stack([*(counts[n].float() for n in names), tokens.float()]))
-    divisors = dict(zip(names, totals[:-1].clamp(min=1), strict=True))
+    totals = torch.where(totals > 0, totals, torch.ones_like(totals))
+    divisors = dict(zip(names, totals[:-1], strict=True))
     for batch, generator in prepared:
         with autocast(device, dtype):
             output = objective.forward(batch, generator)

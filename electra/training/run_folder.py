@@ -76,6 +76,7 @@ def open_run(
     resume: str = "never",
     overwrite: bool = False,
     world: World | None = None,
+    of_runs: bool = False,
 ) -> RunFolder:
     """The folder to write a run to, made if it is not there.
 
@@ -86,6 +87,7 @@ def open_run(
             is `auto` for that folder, which must be the output and hold a run.
         overwrite: move what is there to NAME.old-1 (the next free number) and start afresh.
         world: the main process does the work, the others follow.
+        of_runs: the folder holds folders of runs, and no checkpoints of its own.
 
     Raises:
         OutputExistsError: the folder holds something and neither `resume` nor `overwrite` is given.
@@ -99,7 +101,7 @@ def open_run(
     failure: ElectraError | None = None
     if world.is_main:
         try:
-            found = _open(path, resume, overwrite)
+            found = _open(path, resume, overwrite, of_runs)
         except ElectraError as error:
             failure = error
     # every process must leave by the same door, or the others wait for ever
@@ -112,7 +114,7 @@ def open_run(
     return found or RunFolder(path, _STATUSES[code])
 
 
-def _open(path: Path, resume: str, overwrite: bool) -> RunFolder:
+def _open(path: Path, resume: str, overwrite: bool, of_runs: bool) -> RunFolder:
     if resume not in ("never", "auto"):
         if Path(resume).resolve() != path.resolve():
             raise ConfigError(
@@ -145,6 +147,10 @@ def _open(path: Path, resume: str, overwrite: bool) -> RunFolder:
             f"{path} holds files but no run that could be resumed; choose another --output, or "
             f"give --overwrite to move it to {_next_free(path).name}"
         )
+    if of_runs:
+        finished = (path / _REPORT).is_file()
+        notes = [] if finished else [f"continuing the runs in {path}"]
+        return RunFolder(path, "finished" if finished else "continued", tuple(notes))
     return _resume(path)
 
 

@@ -24,6 +24,9 @@ Identity = dict[str, str]
 def identity(source: str) -> Identity:
     """The name as given and, for a file or a model folder, the SHA-256 of the file or weights."""
     path = Path(source)
+    file_of_splits = Path(source.rpartition(":")[0])
+    if not path.exists() and file_of_splits.suffix and file_of_splits.is_file():
+        path = file_of_splits  # data.json:train+dev
     weights = path / "model.safetensors"
     file = weights if weights.is_file() else path
     if not file.is_file():
