@@ -1,4 +1,4 @@
-"""Commands that inform and convert."""
+"""Commands that inform, convert and compare."""
 
 from __future__ import annotations
 
@@ -118,4 +118,69 @@ def convert(
         strip_accents=strip_accents,
         overwrite=overwrite,
         console=progress_console(),
+    )
+
+
+@app.command
+def benchmark(
+    name: str | None = None,
+    *,
+    model: str | None = None,
+    data: Path | None = None,
+    seeds: int | None = None,
+    output: Path | None = None,
+    only: str | None = None,
+    quick: Overwrite = False,
+    json: Json = False,
+    overrides: Overrides = None,
+) -> None:
+    """Run a suite of benchmarks on an encoder: one table over all its sets.
+
+    Each set is fine-tuned with several seeds; the model of a run is chosen on validation data, and
+    the test data is read once. Interrupted, the same command goes on: what is finished in the
+    output folder is not done again. Without a name the suites are listed.
+
+    Parameters
+    ----------
+    name
+        A suite that comes with the package, or a .toml file. Adding a set is ten lines:
+        [sets.mine] with task, train, validation (a source, or a share of the training rows such as
+        0.1), test, metric, and what the recipe has otherwise (recipe.training.epochs = 3).
+    model
+        An encoder: a folder, a run folder of electra pretrain, or a Hub id.
+    data
+        The folder that the suite's files lie below; default the environment's ELECTRA_DATA. Sets
+        whose files are not there are skipped, and the mean says over how many it is.
+    seeds
+        Runs of each set, with seeds 0, 1, ...; default 3, with --quick 1.
+    output
+        Where runs and results.json go; default runs/benchmarks/NAME.
+    only
+        Names of sets, parted by commas.
+    quick
+        A few hundred rows and one epoch of each set, to see that everything works.
+    json
+        One line of JSON on standard output instead of the table.
+    """
+    tables = nest(overrides or {})
+    from electra.benchmark import benchmark as run_benchmark
+    from electra.benchmark import list_suites
+
+    if name is None:
+        list_suites(Console())
+        return
+    if model is None:
+        raise ConfigError("no encoder given: electra benchmark NAME --model ENCODER --data FOLDER")
+    run_benchmark(
+        name,
+        model=model,
+        data=data,
+        seeds=seeds,
+        output=output,
+        only=only,
+        quick=quick,
+        json=json,
+        overrides=tables,
+        console=Console(),
+        progress=progress_console(),
     )
