@@ -161,6 +161,8 @@ def finetune(
             world=world,
             console=console or Console(quiet=True),
         )
+        if tasks is None and "sha256" in facts["train"] and facts["train"] == facts["validation"]:
+            inputs.say("warning: --validation is the file of --train: its scores mean nothing")
         for found in read:
             inputs.say(*found.task.notes(found.train), *found.task.notes(found.validation))
         run = open_run(

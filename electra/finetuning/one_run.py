@@ -143,6 +143,7 @@ class _Attempt:
         seed_everything(seed)
         keep_memory()
         self.trained = inputs.data.build(inputs.encoder, config, device, seed)
+        inputs.say(*self.trained.notes)
         self.optimizer = build_optimizer(
             self.trained.objective, config.optimizer, num_layers=self.trained.num_layers
         )

@@ -92,12 +92,13 @@ class TaskData:
         `rows` are those of the run's metrics.jsonl.
         """
         task = load_task(folder)
-        lines = (folder / PREDICTIONS).read_text(encoding="utf-8").splitlines()
+        with (folder / PREDICTIONS).open(encoding="utf-8") as file:
+            predictions = [json.loads(line) for line in file]
         write_finetuning_report(
             folder / "report.html",
             task=task,
             examples=self.validation,
-            predictions=[json.loads(line) for line in lines],
+            predictions=predictions,
             metrics=report["metrics"],
             curves_rows=rows,
             facts={name: value for name, value in report.items() if name != "metrics"},
@@ -119,7 +120,7 @@ class TrainedTask:
     ) -> None:
         """`special_tokens` are the task's own, and those of tasks beside it."""
         task, training = data.task, config.training
-        self.data = data
+        self.data, self._max_length = data, config.data.max_length
         self.model, self.tokenizer = _build(task, encoder, config, special_tokens)
         length = self.tokenizer.model_max_length
         self.model.set_attn_implementation(training_attention(device, length))
@@ -145,6 +146,14 @@ class TrainedTask:
             seed=seed,
         )
         self._validation = self.predictor.features(data.validation)
+
+    @property
+    def notes(self) -> list[str]:
+        """Lines for the person about what the encoder will not do."""
+        reads, wanted = self.tokenizer.model_max_length, self._max_length
+        if reads >= wanted:
+            return []
+        return [f"the encoder reads {reads} tokens, not the {wanted} of --data.max-length"]
 
     @property
     def num_layers(self) -> int:

@@ -137,6 +137,11 @@ class TrainedTasks:
         self.source = InTurns([t.source for t in trained.values()], shares, global_batch_size)
         self.num_layers = first.num_layers
 
+    @property
+    def notes(self) -> list[str]:
+        """Of all tasks."""
+        return [f"{name}: {note}" for name, t in self.trained.items() for note in t.notes]
+
     def evaluate(self) -> Evaluation:
         """Every task's metrics under its name, and the mean of those they are judged by."""
         found = {name: trained.evaluate() for name, trained in self.trained.items()}

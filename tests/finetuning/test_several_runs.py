@@ -341,6 +341,24 @@ def test_mistakes_leave_no_folder(
     assert not (tmp_path / "run").exists()
 
 
+def test_what_will_be_regretted_is_said(home: Path, tmp_path: Path, console: Console) -> None:
+    long = config(training={"max_steps": 1, "restarts": 0}, data={"max_length": 128})
+    train = str(home / "train.tsv")
+    run(home, tmp_path / "run", {}, config=long, validation=train, console=console)
+    assert "warning: --validation is the file of --train" in said(console)
+    assert "the encoder reads 64 tokens, not the 128 of --data.max-length" in said(console)
+
+
+def test_line_separators_in_answers_do_not_end_a_line(home: Path, tmp_path: Path) -> None:
+    for name in ("train", "dev"):
+        rows = [(t, f"{label}\u2028x") for t, label in sentences(40, 1)]
+        lines = "\n".join(json.dumps({"text": t, "label": y}) for t, y in rows)
+        (tmp_path / f"{name}.jsonl").write_text(lines)
+    files = {"train": str(tmp_path / "train.jsonl"), "validation": str(tmp_path / "dev.jsonl")}
+    run(home, tmp_path / "run", {"max_steps": 1, "restarts": 0}, **files)
+    assert (tmp_path / "run" / "report.html").is_file()
+
+
 def test_fractions_of_the_command_line() -> None:
     assert parse_fractions("0.01,0.1,1") == (0.01, 0.1, 1.0)
     with pytest.raises(ConfigError, match=r"--train-fraction is a,b; allowed: shares above 0"):
