@@ -17,7 +17,7 @@ from typing import Any
 
 from rich.console import Console
 
-from electra.config import FinetuneConfig, finetune_defaults
+from electra.config import FinetuneConfig, HeadConfig, LabelledDataConfig, finetune_defaults
 from electra.errors import ConfigError, Interrupted
 from electra.finetuning.fractions import check_fractions, train_fractions
 from electra.finetuning.one_run import RunInputs, RunResult, train_once
@@ -32,7 +32,7 @@ from electra.tasks.model_folder import find_encoder
 from electra.tasks.task import task_class
 from electra.training.distributed import join_world, leave_world
 from electra.training.run_folder import open_run
-from electra.training.run_identity import identity
+from electra.training.run_identity import identity, same_content
 
 
 @dataclass(frozen=True)
@@ -108,6 +108,11 @@ def finetune(
         )
     if tasks is not None and config.training.class_weights != "none":
         raise ConfigError("--training.class-weights is for one task: leave it out")
+    if tasks is not None and (config.data, config.model) != (LabelledDataConfig(), HeadConfig()):
+        raise ConfigError(
+            "fields of data and model are each task's own here: put them into [tasks.NAME], such "
+            "as data.max_length = 64"
+        )
     if tasks is None and (train is None or validation is None):
         raise ConfigError(
             "--train and --validation are wanted (or a --recipe with [tasks.NAME] tables)"
@@ -128,12 +133,6 @@ def finetune(
     space = read_space(search_space, config)
     world = join_world()
     try:
-        size = config.training.global_batch_size
-        if size % world.size:
-            raise ConfigError(
-                f"--training.global-batch-size {size} cannot be shared by {world.size} processes; "
-                f"allowed: multiples of {world.size}"
-            )
         encoder = find_encoder(model)
         facts: dict[str, Any] = {
             "task": task,
@@ -161,7 +160,7 @@ def finetune(
             world=world,
             console=console or Console(quiet=True),
         )
-        if tasks is None and "sha256" in facts["train"] and facts["train"] == facts["validation"]:
+        if tasks is None and same_content(facts["train"], facts["validation"]):
             inputs.say("warning: --validation is the file of --train: its scores mean nothing")
         for found in read:
             inputs.say(*found.task.notes(found.train), *found.task.notes(found.validation))

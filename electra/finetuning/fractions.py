@@ -20,12 +20,12 @@ from electra.artifacts.report import curves, page, table
 from electra.config import FinetuneConfig
 from electra.corpus.order import shuffled_ids
 from electra.errors import ConfigError
-from electra.finetuning.one_run import RunInputs, RunResult, train_once
+from electra.finetuning.one_run import MAY_CHANGE, RunInputs, RunResult, train_once
 from electra.finetuning.one_task import TaskData
 from electra.finetuning.several_seeds import copy_model, spread, train_seeds
 from electra.tasks.budget import with_budget
 from electra.training.run_folder import RunFolder, open_run, write_text
-from electra.training.run_identity import describe_run
+from electra.training.run_identity import check_same_run, describe_run
 
 CURVE = "learning_curve.json"
 _ALLOWED = "allowed: shares above 0 and up to 1 in rising order, commas between them: 0.01,0.1,1"
@@ -77,8 +77,11 @@ def train_fractions(
     The budget of each follows from its own number of examples where none was given.
     """
     inputs.say(*run.notes)
+    facts = inputs.facts | {"fractions": ", ".join(f"{f:g}" for f in fractions)}
+    if run.status != "fresh":
+        check_same_run(run.path, config, facts, may_change=MAY_CHANGE)
     if inputs.world.is_main:
-        describe_run(run.path, config, inputs.facts)
+        describe_run(run.path, config, facts)
     assert isinstance(inputs.data, TaskData), "several tasks are trained on whole"
     metric, every_example = inputs.data.metric, inputs.data.train
     rows: list[dict[str, Any]] = []
@@ -91,7 +94,12 @@ def train_fractions(
             facts=inputs.facts | {"train_fraction": str(fraction)},
         )
         sized = dataclasses.replace(config, training=with_budget(config, len(train)))
-        folder = open_run(run.path / f"fraction-{fraction:g}", resume="auto", world=inputs.world)
+        folder = open_run(
+            run.path / f"fraction-{fraction:g}",
+            resume="auto",
+            world=inputs.world,
+            of_runs=seeds > 1,
+        )
         inputs.say(f"{len(train):,} of {len(every_example):,} training examples")
         if seeds > 1:
             _, results = train_seeds(folder, sized, part, seeds)
@@ -101,13 +109,15 @@ def train_fractions(
         scores = [r.metrics[metric] for r in results]
         rows.append({"fraction": fraction, "examples": len(train), **spread(scores)})
         rows[-1]["each"] = scores
-    best = max(every, key=lambda r: r.metrics[metric])
+    # of equal ones the last, which saw more of the data
+    best = max(reversed(every), key=lambda r: r.metrics[metric])
     if inputs.world.is_main:
         copy_model(best.folder, run.path)
         curve = {"metric": metric, "rows": rows}
         write_text(run.path / CURVE, json.dumps(curve, indent=1) + "\n")
         _write_page(run.path / "learning_curve.html", metric, rows)
-        run.finish(RunFolder(best.folder, "finished").report())
+        report = RunFolder(best.folder, "finished").report()
+        run.finish(report | {"fractions": list(fractions)})
         for row in rows:
             numbers = ", ".join(f"{name} {row[name]:.4f}" for name in ("median", "mean", "std"))
             inputs.say(f"{row['examples']:>9,} examples: {metric} {numbers}")

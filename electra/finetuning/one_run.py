@@ -17,7 +17,7 @@ from typing import Any
 from rich.console import Console
 
 from electra.config import BUDGETS, FinetuneConfig
-from electra.errors import DataError
+from electra.errors import ConfigError, DataError
 from electra.finetuning.one_task import Encoder, TaskData
 from electra.finetuning.several_tasks import SeveralTasks
 from electra.tasks.best import BestModel
@@ -88,6 +88,11 @@ class RunResult:
             DataError: its report is of something else.
         """
         report = run.report()
+        if report.get("seeds", 1) > 1 or "trials" in report or "fractions" in report:
+            raise ConfigError(
+                f"{run.path} holds several runs (--seeds, --train-fraction or --search): give the "
+                "flags it was made with, or choose another --output"
+            )
         try:
             return cls(
                 report["seed"], run.path, report["metrics"], report["best_step"], report["note"]
@@ -105,13 +110,19 @@ def train_once(run: RunFolder, config: FinetuneConfig, inputs: RunInputs) -> Run
         UserError: the encoder does not fit, or the folder holds a run of another recipe.
         Interrupted: a checkpoint is on disk.
     """
+    size, processes = config.training.global_batch_size, inputs.world.size
+    if size % processes:
+        raise ConfigError(
+            f"--training.global-batch-size {size} cannot be shared by {processes} processes; "
+            f"allowed: multiples of {processes}"
+        )
     inputs.say(*run.notes)
     if run.status != "fresh":
         check_same_run(run.path, config, inputs.facts, may_change=MAY_CHANGE)
     if run.status == "finished":
         return RunResult.read(run)
     while True:
-        tried = _collapsed_runs(run.path)
+        tried = round(inputs.world.same_number(float(_collapsed_runs(run.path))))
         seed = config.training.seed + _SEED_STRIDE * tried
         attempt = _Attempt(run, config, inputs, seed)
         attempt.train()
@@ -124,6 +135,7 @@ def train_once(run: RunFolder, config: FinetuneConfig, inputs: RunInputs) -> Run
         )
         if inputs.world.is_main:
             _put_aside(run, seed=seed, note=note, metrics=attempt.best.metrics)
+        del attempt  # the next model is not to stand beside it
         inputs.world.wait()
         run = RunFolder(run.path, "fresh")
 
@@ -166,7 +178,8 @@ class _Attempt:
         self.best = BestModel(
             run.path, metric=inputs.data.metric, fresh=run.status == "fresh", world=world
         )
-        self.evaluated = _evaluated_steps(metrics, cut)
+        since = sum(step > self.best.step for step in _evaluated_steps(metrics, cut))
+        self._since_best = round(world.same_number(float(since)))
         if world.is_main:
             describe_run(run.path, config, inputs.facts)
 
@@ -200,15 +213,18 @@ class _Attempt:
             self._evaluate()
 
     def _evaluate(self) -> dict[str, float]:
-        found = self.trained.evaluate()
-        self.evaluated.append(self.state.step)
-        self.best.offer(self.state.step, found.metrics, found.note, found.save)
-        return found.metrics
+        found, world = self.trained.evaluate(), self.inputs.world
+        # what is decided by them is decided alike everywhere, whatever the last bits are
+        metrics = {name: world.same_number(value) for name, value in found.metrics.items()}
+        collapsed = world.same_number(float(found.note is not None))
+        note = (found.note or "the main process says so") if collapsed else None
+        self.best.offer(self.state.step, metrics, note, found.save)
+        self._since_best = 0 if self.best.step == self.state.step else self._since_best + 1
+        return metrics
 
     def _stops_early(self) -> bool:
         patience = self.config.training.early_stopping_patience
-        since = sum(step > self.best.step for step in self.evaluated)
-        return patience is not None and since >= patience
+        return patience is not None and self._since_best >= patience
 
     def finish(self) -> RunResult:
         """The best model in the run's own folder, with what there is to say about it."""

@@ -19,7 +19,9 @@ and goes on in the middle of a trial.
 from __future__ import annotations
 
 import json
+import math
 import tomllib
+import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,11 +29,11 @@ from typing import TYPE_CHECKING, Any
 from electra.artifacts.report import page, table
 from electra.config import FinetuneConfig
 from electra.errors import ConfigError, DivergedError, did_you_mean
-from electra.finetuning.one_run import RunInputs, RunResult, train_once
+from electra.finetuning.one_run import MAY_CHANGE, RunInputs, RunResult, train_once
 from electra.finetuning.several_seeds import copy_model
 from electra.recipe import resolve, to_tables, to_toml
 from electra.training.run_folder import RunFolder, open_run, write_text
-from electra.training.run_identity import describe_run
+from electra.training.run_identity import check_same_run, describe_run
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -62,6 +64,8 @@ def read_space(file: Path | None, config: FinetuneConfig) -> Space:
         ConfigError: no such file, field or form, or a value that its field does not take.
     """
     if file is None:
+        for name, given in DEFAULT_SPACE.items():
+            _check("the default space", name, given, config)
         return DEFAULT_SPACE
     try:
         tables = tomllib.loads(file.read_text(encoding="utf-8"))
@@ -76,12 +80,16 @@ def read_space(file: Path | None, config: FinetuneConfig) -> Space:
     if not space:
         raise ConfigError(f"--search-space {file} names no field to search over")
     for name, given in space.items():
-        _check(file, name, given, config)
+        _check(f"--search-space {file}", name, given, config)
     return space
 
 
-def _check(file: Path, name: str, given: Any, config: FinetuneConfig) -> None:
-    where = f"--search-space {file}: [{name}]"
+def _check(origin: str, name: str, given: Any, config: FinetuneConfig) -> None:
+    where = f"{origin}: [{name}]"
+    if name.startswith("data.") or name in ("model.head", "training.class_weights"):
+        raise ConfigError(
+            f"{where} is decided when the data are read, before the search; give it as a flag"
+        )
     if not isinstance(given, Mapping) or not given.keys() & _KEYS:
         raise ConfigError(f"{where} wants low and high (and log), or choices")
     if unknown := sorted(given.keys() - _KEYS):
@@ -90,14 +98,22 @@ def _check(file: Path, name: str, given: Any, config: FinetuneConfig) -> None:
         values = given["choices"]
         if not isinstance(values, list) or not values or len(given) > 1:
             raise ConfigError(f"{where} wants choices alone, a list of one value or more")
-    elif {"low", "high"} <= given.keys() and given["low"] < given["high"]:
+    elif not all(_is_number(given.get(end)) for end in ("low", "high")):
+        raise ConfigError(f"{where} wants two numbers, low and high")
+    elif not isinstance(given.get("log", False), bool):
+        raise ConfigError(f"{where} has log = {given['log']}; allowed: true, false")
+    elif given["low"] < given["high"]:
         values = [given["low"], given["high"]]
         if given.get("log") and given["low"] <= 0:
             raise ConfigError(f"{where} has low = {given['low']}; with log it is above 0")
     else:
         raise ConfigError(f"{where} wants low and high, low the smaller one")
     for value in values:
-        with_values(config, {name: value}, origin=f"--search-space {file}")
+        with_values(config, {name: value}, origin=origin)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def with_values(
@@ -120,10 +136,13 @@ def search(
 ) -> tuple[RunResult, list[RunResult]]:
     """Trials in `trial-000/` and so on; the best model copied up, its recipe in `best.toml`.
 
-    A trial that fails by what it was told (a gradient that is not finite) counts as the worst.
+    A trial that fails by what it was told (a gradient that is not finite, values that do not go
+    together) counts as the worst. The first ten are drawn without looking at one another.
     """
     inputs.say(*run.notes)
     optuna = import_optuna()
+    if run.status != "fresh":
+        check_same_run(run.path, config, inputs.facts, may_change=MAY_CHANGE)
     if inputs.world.is_main:
         describe_run(run.path, config, inputs.facts)
     metric = inputs.data.metric
@@ -134,13 +153,17 @@ def search(
         sampler = optuna.samplers.TPESampler(seed=config.training.seed + number)
         study = optuna.create_study(direction="maximize", sampler=sampler)
         study.add_trials(done)
-        values = study.ask({n: _distribution(optuna, s) for n, s in space.items()}).params
+        values = study.ask({n: _distribution(optuna, n, s) for n, s in space.items()}).params
         folder = open_run(run.path / f"trial-{number:03d}", resume="auto", world=inputs.world)
         told = ", ".join(f"{name} {_short(value)}" for name, value in values.items())
         inputs.say(f"trial {number + 1} of {trials}: {told}")
         row: dict[str, Any] = {"trial": number, "values": values}
         try:
-            result = train_once(folder, with_values(config, values), inputs)
+            try:
+                tried = with_values(config, values)
+            except ConfigError as error:  # each by itself is allowed, but not together
+                raise DivergedError(str(error)) from None
+            result = train_once(folder, tried, inputs)
         except DivergedError as error:
             inputs.say(f"trial {number + 1} failed: {error}")
             row |= {"score": None, "failed": str(error)}
@@ -187,15 +210,22 @@ def import_optuna() -> Any:
     return optuna
 
 
-def _distribution(optuna: Any, given: Mapping[str, Any]) -> BaseDistribution:
+def _distribution(optuna: Any, name: str, given: Mapping[str, Any]) -> BaseDistribution:
     kinds = optuna.distributions
     if "choices" in given:
-        found = kinds.CategoricalDistribution(given["choices"])
-    elif isinstance(given["low"], int) and isinstance(given["high"], int):
-        found = kinds.IntDistribution(given["low"], given["high"], log=given.get("log", False))
-    else:
-        found = kinds.FloatDistribution(given["low"], given["high"], log=given.get("log", False))
-    return found  # type: ignore[no-any-return]
+        return kinds.CategoricalDistribution(given["choices"])  # type: ignore[no-any-return]
+    ends, log = (given["low"], given["high"]), bool(given.get("log", False))
+    if _is_whole(name):
+        return kinds.IntDistribution(*map(int, ends), log=log)  # type: ignore[no-any-return]
+    return kinds.FloatDistribution(*map(float, ends), log=log)  # type: ignore[no-any-return]
+
+
+def _is_whole(name: str) -> bool:
+    """Whether a field takes whole numbers alone."""
+    section, _, field = name.partition(".")
+    kind = typing.get_type_hints(typing.get_type_hints(FinetuneConfig)[section])[field]
+    kinds = (kind, *typing.get_args(kind))
+    return int in kinds and float not in kinds
 
 
 def _finished(
@@ -205,9 +235,10 @@ def _finished(
     state = optuna.trial.TrialState
     return optuna.trial.create_trial(  # type: ignore[no-any-return]
         params=dict(values),
-        distributions={name: _distribution(optuna, given) for name, given in space.items()},
+        distributions={n: _distribution(optuna, n, given) for n, given in space.items()},
         value=score,
-        state=state.FAIL if score is None else state.COMPLETE,
+        # the sampler passes over failed trials, and ranks pruned ones last
+        state=state.PRUNED if score is None else state.COMPLETE,
     )
 
 
@@ -219,7 +250,7 @@ def _write_results(folder: Path, metric: str, rows: list[dict[str, Any]]) -> Non
     found = {"metric": metric, "trials": rows}
     write_text(folder / RESULTS, json.dumps(found, indent=1) + "\n")
     names = list(rows[0]["values"])
-    ranked = sorted(rows, key=lambda row: -1.0 if row["score"] is None else -row["score"])
+    ranked = sorted(rows, key=lambda row: math.inf if row["score"] is None else -row["score"])
     cells = [
         [row["trial"], *(_short(row["values"][n]) for n in names), row.get("failed", row["score"])]
         for row in ranked

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,7 +30,7 @@ from electra.finetuning.one_run import (
 from electra.finetuning.one_task import TaskData
 from electra.tasks.batches import Feature
 from electra.tasks.model_folder import save_model_folder
-from electra.tasks.predictor import Ensemble, Predictor, save_ensemble
+from electra.tasks.predictor import Predictor, save_ensemble
 from electra.tasks.task import Logits, Task
 from electra.training.run_folder import RunFolder, copy_file, open_run, write_text
 from electra.training.run_identity import check_same_run, describe_run
@@ -122,28 +123,30 @@ def _join(
     task, validation = inputs.data.task, inputs.data.validation
     metric = task.metric
     device = config.training.device
-    predictors = {r.seed: Predictor.open(r.folder, device=device) for r in results}
-    together: dict[str, Any] = {}
-    if task.averages_logits:
-        ensemble = Ensemble(task, list(predictors.values()))
-        features = ensemble.features(validation)
-        tuned, metrics = _measured(task, validation, features, ensemble.logits(features))
-        save_ensemble(folder / "ensemble", tuned, [r.folder for r in results])
-        together["ensemble"] = {"metrics": metrics, "members": [r.seed for r in results]}
     ranked = sorted(results, key=lambda r: (-r.metrics[metric], r.seed))
-    predictor = predictors[ranked[0].seed]
+    predictor = Predictor.open(ranked[0].folder, device=device)
     features = predictor.features(validation)
     kept, weights = [ranked[0].seed], _weights(predictor)
     tuned, metrics = predictor.task, ranked[0].metrics
-    for result in ranked[1:]:
-        further = _weights(predictors[result.seed])
-        count = len(kept)
-        tried = {name: (count * w + further[name]) / (count + 1) for name, w in weights.items()}
+    logits = predictor.logits(features)
+    for count, result in enumerate(ranked[1:], start=1):  # no more than two models at a time
+        member = Predictor.open(result.folder, device=device)
+        if task.averages_logits:
+            added = zip(logits, member.logits(features), strict=True)
+            logits = [(count * mean + own) / np.float32(count + 1) for mean, own in added]
+        further, size = _weights(member), len(kept)
+        del member
+        tried = {name: (size * w + further[name]) / (size + 1) for name, w in weights.items()}
         _load(predictor, tried)
         found = _measured(task, validation, features, predictor.logits(features))
         if found[1][metric] >= metrics[metric]:
             kept, weights = [*kept, result.seed], tried
             tuned, metrics = found
+    together: dict[str, Any] = {}
+    if task.averages_logits:
+        decoding, joint = _measured(task, validation, features, logits)
+        save_ensemble(folder / "ensemble", decoding, [r.folder for r in results])
+        together["ensemble"] = {"metrics": joint, "members": [r.seed for r in results]}
     _load(predictor, weights)
     save_model_folder(folder / "averaged", tuned, predictor.model, predictor.tokenizer)
     together["averaged"] = {"metrics": metrics, "members": kept}

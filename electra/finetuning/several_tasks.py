@@ -14,14 +14,15 @@ r"""Several tasks on one encoder, from one recipe.
     ...
 
 Every step is a batch of one task (Liu et al. 2019, "Multi-task deep neural networks", algorithm 1);
-which one is a pure function of the step, such that at any moment every task has had its share of
-the steps, to within one. The layers are one set of weights; each task has its head, and in the end
+which one is a pure function of the step: the task that is furthest behind its share of the steps so
+far. The layers are one set of weights; each task has its head, and in the end
 a model folder of its own. The best is chosen by the mean of the tasks' metrics.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,7 @@ from electra.finetuning.one_task import Encoder, Evaluation, TaskData, TrainedTa
 from electra.recipe import resolve
 from electra.tasks.objective import FinetuneObjective
 from electra.tasks.task import task_class
+from electra.training.device import training_attention
 from electra.training.loop import Batch, StepOutput
 from electra.training.run_identity import identity
 
@@ -86,11 +88,13 @@ class SeveralTasks:
         for name, part in self.parts.items():
             own = dataclasses.replace(config, data=part.config.data, model=part.config.model)
             trained[name] = TrainedTask(part.data, encoder, own, device, seed, list(tokens))
-        return TrainedTasks(
-            trained,
-            [part.weight for part in self.parts.values()],
-            config.training.global_batch_size,
-        )
+        weights = [part.weight for part in self.parts.values()]
+        together = TrainedTasks(trained, weights, config.training.global_batch_size)
+        # one set of layers has one kernel, and every task has to make its mask for that
+        longest = max(t.tokenizer.model_max_length for t in trained.values())
+        for task in trained.values():
+            task.model.set_attn_implementation(training_attention(device, longest))
+        return together
 
     def explain(
         self, folder: Path, report: dict[str, Any], rows: Rows, config: FinetuneConfig
@@ -102,12 +106,12 @@ class SeveralTasks:
                 "task": part.data.task.name,
                 "trained_with": " + ".join(self.parts),
                 "metric": part.data.metric,
-                "metrics": _of_task(report["metrics"], f"{name}_", ""),
+                "metrics": _of_task(report["metrics"], f"{name}.", ""),
                 "examples": part.data.counts,
                 **_of_task(report, f"{name}.", ""),
             }
             of_task = {key: value for key, value in of_task.items() if "." not in key}
-            its_rows = [{**row} | _of_task(row, f"eval_{name}_", "eval_") for row in rows]
+            its_rows = [{**row} | _of_task(row, f"eval_{name}.", "eval_") for row in rows]
             part.data.explain(folder / name, of_task, its_rows, own)
 
 
@@ -146,7 +150,7 @@ class TrainedTasks:
         """Every task's metrics under its name, and the mean of those they are judged by."""
         found = {name: trained.evaluate() for name, trained in self.trained.items()}
         metrics = {
-            f"{name}_{key}": value
+            f"{name}.{key}": value
             for name, evaluation in found.items()
             for key, value in evaluation.metrics.items()
         }
@@ -162,9 +166,9 @@ class TrainedTasks:
 
 
 def _share_layers(encoder: nn.Module, other: nn.Module) -> None:
-    """What both have (embeddings, layers) becomes one; a pooler that one lacks stays its own."""
+    """What both have (embeddings, layers) becomes one; a pooler that one lacks is one's alone."""
     for name, module in encoder.named_children():
-        if hasattr(other, name):
+        if getattr(other, name, None) is not None:  # a pooler that is switched off is None
             setattr(other, name, module)
 
 
@@ -193,7 +197,7 @@ class _TaskObjectives(nn.Module):
         number, own = self._split(batch)
         output: StepOutput = self.objectives[number](own, generator)
         name = self.names[number]
-        metrics = {f"{name}_{key}": value for key, value in output.metrics.items()}
+        metrics = {f"{name}.{key}": value for key, value in output.metrics.items()}
         return StepOutput(output.losses, metrics)
 
     def _each(self) -> list[FinetuneObjective]:
@@ -251,7 +255,7 @@ def read_tasks(tables: Mapping[str, Any], origin: str) -> tuple[SeveralTasks, di
     """
     parts: dict[str, Part] = {}
     facts: dict[str, Any] = {}
-    if len(tables) < 2:
+    if not isinstance(tables, Mapping) or len(tables) < 2:
         raise ConfigError(f"{origin}: two [tasks.NAME] tables or more are wanted")
     for name, given in tables.items():
         where = f"{origin}: [tasks.{name}]"
@@ -266,7 +270,7 @@ def read_tasks(tables: Mapping[str, Any], origin: str) -> tuple[SeveralTasks, di
             if not isinstance(given.get(key), str):
                 raise ConfigError(f'{where} lacks {key} = "..."')
         weight = given.get("weight", 1.0)
-        if not isinstance(weight, int | float) or weight <= 0:
+        if not isinstance(weight, int | float) or not 0 < weight < math.inf:
             raise ConfigError(f"{where} has weight = {weight}; allowed: above 0")
         sections = {key: given[key] for key in ("data", "model") if key in given}
         task = given["task"]
@@ -274,8 +278,19 @@ def read_tasks(tables: Mapping[str, Any], origin: str) -> tuple[SeveralTasks, di
         config = resolve(FinetuneConfig, [*finetune_defaults(task), (where, sections)])
         learned, examples = built.from_training(given["train"], config)
         validation = learned.read(given["validation"], config.data)
+        before = next(iter(parts.values()), None)
+        if before is not None and _adapter(before.config) != _adapter(config):
+            raise ConfigError(
+                f"{where} has another model.adapter than the tasks before it; the layers are one "
+                "set of weights: give all tasks the same adapter and lora_ fields"
+            )
         parts[name] = Part(TaskData(learned, examples, validation), config, float(weight))
         facts[f"{name}.train"] = identity(given["train"])
         facts[f"{name}.validation"] = identity(given["validation"])
         facts[f"{name}.settings"] = str({"task": task, "weight": weight, **sections})
     return SeveralTasks(parts), facts
+
+
+def _adapter(config: FinetuneConfig) -> dict[str, Any]:
+    fields = dataclasses.asdict(config.model)
+    return {k: v for k, v in fields.items() if k == "adapter" or k.startswith("lora_")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -31,8 +32,11 @@ class BestModel:
         if fresh:
             self.forget()
         elif found := self._folders():
-            kept = json.loads((found[-1] / _EVALUATION).read_text(encoding="utf-8"))
-            self.step, self.metrics, self.note = kept["step"], kept["metrics"], kept["note"]
+            try:
+                kept = json.loads((found[-1] / _EVALUATION).read_text(encoding="utf-8"))
+                self.step, self.metrics, self.note = kept["step"], kept["metrics"], kept["note"]
+            except (OSError, ValueError):  # power failed before it was all on the disk
+                self.forget()
         world.wait()
 
     def offer(
@@ -61,6 +65,10 @@ class BestModel:
         save(partial)
         kept = {"step": step, "metrics": metrics, "note": note}
         (partial / _EVALUATION).write_text(json.dumps(kept, indent=1), encoding="utf-8")
+        for file in partial.rglob("*"):
+            if file.is_file():
+                with file.open("rb") as opened:
+                    os.fsync(opened.fileno())
         final = self._run / f"{_PREFIX}{step:08d}"
         shutil.rmtree(final, ignore_errors=True)  # of a run that was killed after this step
         partial.rename(final)

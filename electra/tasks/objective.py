@@ -70,6 +70,9 @@ class FinetuneObjective(nn.Module):
             )
         if not train_encoder:
             model.base_model.requires_grad_(False)
+            for name, parameter in model.base_model.named_parameters():
+                if "pooler" in name.split("."):  # of the head, and perhaps fresh
+                    parameter.requires_grad_(True)
 
     def begin_step(self, progress: float) -> None:
         """From `adversarial_start` on the weights are moved."""

@@ -19,20 +19,41 @@ from electra.training.device import machine
 from electra.training.run_folder import write_text
 
 Identity = dict[str, str]
+_SMALL = 10_000_000
+"""Bytes of a file in a folder, up to which its content counts."""
 
 
 def identity(source: str) -> Identity:
-    """The name as given and, for a file or a model folder, the SHA-256 of the file or weights."""
+    """The name as given and a SHA-256.
+
+    It is that of the file (and the split that is named of it), of a model folder's weights, or of
+    the names and sizes of another folder's files, and of what is in the small ones.
+    """
     path = Path(source)
-    file_of_splits = Path(source.rpartition(":")[0])
-    if not path.exists() and file_of_splits.suffix and file_of_splits.is_file():
-        path = file_of_splits  # data.json:train+dev
+    named, _, split = source.rpartition(":")
+    if not path.exists() and Path(named).suffix and Path(named).is_file():
+        return {"name": source, "sha256": _digest(Path(named)), "split": split}
     weights = path / "model.safetensors"
-    file = weights if weights.is_file() else path
-    if not file.is_file():
+    if weights.is_file() or path.is_file():
+        return {"name": source, "sha256": _digest(weights if weights.is_file() else path)}
+    if not path.is_dir():
         return {"name": source}
+    files = [(f, f.stat().st_size) for f in sorted(path.rglob("*")) if f.is_file()]
+    listing = [
+        (f.relative_to(path).as_posix(), size, _digest(f) if size < _SMALL else "")
+        for f, size in files
+    ]
+    return {"name": source, "sha256": hashlib.sha256(json.dumps(listing).encode()).hexdigest()}
+
+
+def same_content(one: Identity, other: Identity) -> bool:
+    """Whether two names are of the same file, as far as a hash can say."""
+    return "sha256" in one and _content(one) == _content(other)
+
+
+def _digest(file: Path) -> str:
     with file.open("rb") as opened:
-        return {"name": source, "sha256": hashlib.file_digest(opened, "sha256").hexdigest()}
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def describe_run(path: Path, config: Any, inputs: Mapping[str, Identity | str | bool]) -> None:
@@ -85,7 +106,9 @@ def other_bits(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
 
 
 def _content(value: Any) -> Any:
-    return value.get("sha256", value["name"]) if isinstance(value, dict) else value
+    if not isinstance(value, dict):
+        return value
+    return (value["sha256"], value.get("split")) if "sha256" in value else value["name"]
 
 
 def _name(value: Any) -> Any:

@@ -65,9 +65,9 @@ def test_two_tasks_are_learned_on_one_set_of_layers(home: Path, tmp_path: Path) 
     output = tmp_path / "run"
     result = run(home, output, {"epochs": 10, "global_batch_size": 16})
     assert result.metric == "mean"
-    assert result.metrics["mood_accuracy"] > 0.9
-    assert result.metrics["words_f1"] > 0.9
-    mean = (result.metrics["mood_accuracy"] + result.metrics["words_f1"]) / 2
+    assert result.metrics["mood.accuracy"] > 0.9
+    assert result.metrics["words.f1"] > 0.9
+    mean = (result.metrics["mood.accuracy"] + result.metrics["words.f1"]) / 2
     assert result.score == pytest.approx(mean)
     mood, words = (load_file(output / name / "model.safetensors") for name in ("mood", "words"))
     shared = [name for name in mood if name.startswith("electra.")]
@@ -79,7 +79,7 @@ def test_two_tasks_are_learned_on_one_set_of_layers(home: Path, tmp_path: Path) 
     report = json.loads((output / "report.json").read_text())
     assert report["examples"] == {"train": 280, "validation": 100}
     logged = {key for row in read_metrics(output / "metrics.jsonl") for key in row}
-    assert {"eval_mean", "eval_mood_accuracy", "eval_words_f1", "mood_accuracy"} <= logged
+    assert {"eval_mean", "eval_mood.accuracy", "eval_words.f1", "mood.accuracy"} <= logged
     for name, train in (("mood", "train.tsv"), ("words", "train.conll")):
         assert "<svg" in (output / name / "report.html").read_text()
         assert train in (output / name / "README.md").read_text()
@@ -125,6 +125,37 @@ def test_the_layers_are_one_and_the_heads_are_not(home: Path, family: str) -> No
     assert own == shared | heads[0] | heads[1]
 
 
+@pytest.mark.parametrize("family", ["electra", "modernbert"])
+def test_padding_is_seen_by_no_task_whatever_their_lengths(home: Path, family: str) -> None:
+    given = tables(home)
+    given["mood"]["data"] = {"max_length": 16}
+    several, _ = read_tasks(given, "recipe")
+    for part in several.parts.values():
+        # lengths on both sides of where the kernel changes
+        object.__setattr__(part.config.data, "max_length", 16 if part.weight else 300)
+    encoder = Encoder(str(home / family))
+    trained = several.build(encoder, config(), torch.device("cpu"), 0)
+    implementations = {t.model.config._attn_implementation for t in trained.trained.values()}
+    assert len(implementations) == 1
+    for one in trained.trained.values():
+        one.model.eval()
+        ids = torch.tensor([[2, 6, 9, 12, 3]])
+        padded = torch.cat([ids, torch.full((1, 7), 5)], dim=1)
+        seen = (torch.arange(12) < 5).long()[None]
+        with torch.inference_mode():
+            alone = one.model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+            beside = one.model(input_ids=padded, attention_mask=seen).logits
+        beside = beside[:, :5] if beside.dim() == 3 else beside
+        torch.testing.assert_close(alone, beside, atol=1e-5, rtol=1e-4)
+
+
+def test_an_adapter_is_for_all_tasks_or_none(home: Path) -> None:
+    given = tables(home)
+    given["words"]["model"] = {"adapter": "lora"}
+    with pytest.raises(ConfigError, match=r"another model.adapter than the tasks before it"):
+        read_tasks(given, "recipe")
+
+
 def test_turns_keep_every_share_at_every_step() -> None:
     class Stream:
         def __init__(self, name: int) -> None:
@@ -158,6 +189,17 @@ def test_turns_keep_every_share_at_every_step() -> None:
         ({"words": {"task": "token-classification"}}, r'\[tasks.words\] lacks train = "..."'),
         ({"words": {"tsk": "x"}}, r'\[tasks.words\] has "tsk"; did you mean "task"'),
         ({"words": 3}, r"\[tasks.words\] is a table, not a single value"),
+        (
+            {
+                "words": {
+                    "task": "text-classification",
+                    "train": "t",
+                    "validation": "v",
+                    "weight": -1,
+                }
+            },
+            r"weight = -1; allowed: above 0",
+        ),
         ({"a/b": {"task": "x"}}, r"\[tasks.a/b\]: a name of letters, digits"),
     ],
 )
@@ -176,6 +218,11 @@ def test_what_is_wrong_with_the_tables(home: Path, change: dict[str, Any], messa
             {"config": config(training={"class_weights": "balanced"})},
             "--training.class-weights is for one task: leave it out",
         ),
+        (
+            {"config": config(data={"max_length": 32})},
+            r"each task's own here: put them into \[tasks.NAME\]",
+        ),
+        ({"tasks": [1]}, r"two \[tasks.NAME\] tables or more are wanted"),
         ({"tasks": None}, r"--train and --validation are wanted \(or a --recipe with"),
     ],
 )
