@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import re
-import unicodedata
 from collections import Counter
 
-# C0 and C1 controls but tab and newline; zero-width marks that split words unseen; BOM; U+FFFE/F
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u2060\ufeff\ufffe\uffff]")
-_LINE_ENDS = re.compile(r"\r\n?|\x85|\u2028|\u2029")
-_SPACES = re.compile(r"[^\S\n]+")
+from electra.corpus.cleaning.characters import tidy
+from electra.corpus.cleaning.cleaner import Cleaner, merge_reports, write_contamination
 
-
-def clean_text(text: str) -> str:
-    """NFC, one kind of line end, no control characters, single spaces, no blank lines."""
-    text = unicodedata.normalize("NFC", _LINE_ENDS.sub("\n", text))
-    text = _SPACES.sub(" ", _CONTROL.sub("", text))
-    return "\n".join(line for line in map(str.strip, text.split("\n")) if line)
+__all__ = [
+    "Cleaner",
+    "Filter",
+    "document_digest",
+    "document_digest_of",
+    "merge_reports",
+    "uniform",
+    "write_contamination",
+]
 
 
 class Filter:
@@ -32,7 +31,7 @@ class Filter:
 
     def __call__(self, text: str) -> str | None:
         """The cleaned document, or None where it is dropped."""
-        text = clean_text(text)
+        text = tidy(text)
         if len(text) < self.min_chars:
             self.removed["shorter than min_chars"] += 1
             return None
@@ -47,7 +46,12 @@ class Filter:
 
 def document_digest(text: str) -> bytes:
     """16 bytes that stand for a document, the same on every machine."""
-    return hashlib.blake2b(text.encode("utf-8"), digest_size=16).digest()
+    return document_digest_of(text.encode("utf-8"))
+
+
+def document_digest_of(data: bytes) -> bytes:
+    """The digest of a document that is UTF-8 already."""
+    return hashlib.blake2b(data, digest_size=16).digest()
 
 
 def uniform(digest: bytes) -> float:

@@ -1,0 +1,1 @@
+"""Documents to clean documents: a file a family of rules, `cleaner.py` puts them in order."""
