@@ -1,20 +1,24 @@
-"""Reading the files people have: text, JSONL, CSV, TSV, Parquet, each also gzipped.
+"""Reading the files people have: text, JSONL, CSV, TSV, Parquet, Arrow, WET; packed or not.
 
 Every complaint names the file and the place in it. Labelled data is read through here too.
 """
 
 from __future__ import annotations
 
-import csv
 import glob
-import gzip
 import json
-import zlib
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+import os
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 
+from electra.corpus.compression import COMPRESSIONS, without_compression
+from electra.corpus.spans import Decoder, located_lines
+from electra.corpus.spans import ReadReport as ReadReport
+from electra.corpus.tables import TEXT_COLUMNS as TEXT_COLUMNS
+from electra.corpus.tables import pick_column as pick_column
+from electra.corpus.tables import separated_rows, table_rows
+from electra.corpus.warc import read_records
 from electra.errors import DataError
 
 KINDS = {
@@ -25,40 +29,34 @@ KINDS = {
     ".csv": "csv",
     ".tsv": "tsv",
     ".parquet": "parquet",
+    ".arrow": "arrow",
+    ".feather": "arrow",
+    ".warc": "warc",
+    ".wet": "warc",
 }
-TEXT_COLUMNS = ("text", "content", "document", "body", "article", "sentence")
-"""Names of the column that holds a document's text, the first that is there."""
-_LONE_HEADERS = {*TEXT_COLUMNS, "sentence1", "premise", "question", "review", "utterance", "title"}
-csv.field_size_limit(2**31 - 1)
-
-
-@dataclass
-class ReadReport:
-    """What reading had to put up with."""
-
-    replaced_bytes: dict[str, int] = field(default_factory=dict)
-    """File -> undecodable places replaced by U+FFFD."""
-    position: int = 0
-    """Bytes of the current file read so far, as they lie on disk (for progress)."""
-    line: int = 0
-    """Line on which the last row of JSONL, CSV or TSV ends."""
+_ENDINGS = f"{', '.join(KINDS)} (each also {', '.join(COMPRESSIONS)})"
 
 
 def kind_of(path: Path) -> str:
-    """`text`, `jsonl`, `csv`, `tsv` or `parquet`, by the name without .gz.
+    """One of the values of `KINDS`, by the name without .gz and the like.
 
     Raises:
         DataError: another ending.
     """
-    name = path.name.removesuffix(".gz")
-    kind = KINDS.get(Path(name).suffix.lower())
+    kind = KINDS.get(_ending(path))
     if kind is None:
-        raise DataError(f"{path} has an ending that is not read; allowed: {', '.join(KINDS)} (.gz)")
+        raise DataError(f"{path} has an ending that is not read; allowed: {_ENDINGS}")
     return kind
 
 
+def _ending(path: Path) -> str:
+    return Path(without_compression(path.name)).suffix.lower()
+
+
 def expand(sources: Iterable[str | Path]) -> list[Path]:
-    """Files, folders (searched through) and globs as a sorted list of files.
+    """Files, folders (searched through, by links too) and globs as a list of files.
+
+    A folder that `datasets.save_to_disk` wrote stands for the files it lists.
 
     Raises:
         DataError: a source does not exist or holds no file that can be read.
@@ -70,7 +68,7 @@ def expand(sources: Iterable[str | Path]) -> list[Path]:
             kind_of(path)
             found = [path]
         elif path.is_dir():
-            found = sorted(p for p in path.rglob("*") if p.is_file() and _is_readable(p))
+            found = sorted(_walk(path))
         else:
             found = sorted(
                 Path(p) for p in glob.glob(str(source), recursive=True) if Path(p).is_file()
@@ -80,13 +78,40 @@ def expand(sources: Iterable[str | Path]) -> list[Path]:
             if not found:
                 raise DataError(f"{source} does not exist (a file, a folder or a glob is wanted)")
         if not found:
-            raise DataError(f"{source} holds no file ending in {', '.join(KINDS)} (.gz)")
+            raise DataError(f"{source} holds no file ending in {_ENDINGS}")
         files += found
     return list(dict.fromkeys(files))
 
 
-def _is_readable(path: Path) -> bool:
-    return Path(path.name.removesuffix(".gz")).suffix.lower() in KINDS
+def _walk(folder: Path) -> Iterator[Path]:
+    """Files below a folder with an ending that is read."""
+    seen = {os.path.realpath(folder)}
+    for place, folders, names in os.walk(folder, followlinks=True):
+        new = []
+        for name in sorted(folders):
+            real = os.path.realpath(os.path.join(place, name))
+            if real not in seen:  # a link back up has no end
+                seen.add(real)
+                new.append(name)
+        folders[:] = new
+        listed = _saved_data_set(Path(place))
+        for name in names:
+            path = Path(place, name)
+            if _ending(path) not in KINDS or (listed is not None and name not in listed):
+                continue
+            if path.is_file():
+                yield path
+            elif path.is_symlink():
+                raise DataError(f"{path} is a link that leads nowhere; mend or remove it")
+
+
+def _saved_data_set(folder: Path) -> set[str] | None:
+    """The files of a data set that `datasets` saved here; others are left over from its work."""
+    try:
+        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        return {str(file["filename"]) for file in state["_data_files"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def read_lines(
@@ -100,51 +125,18 @@ def read_lines(
     """Decoded lines with their line ends.
 
     Args:
-        path: a text file, gzipped if it ends in .gz.
+        path: a text file, packed as its name says.
         encoding: UTF-8, or one in which every byte is a character.
         encoding_errors: `strict` raises at the first byte that is not UTF-8, `replace` goes on.
-        report: counts what was replaced.
+        report: counts what was replaced, and gets the position.
         mend: what to do about bytes that are not UTF-8, for the message.
 
     Raises:
-        DataError: the file is missing, not UTF-8, or a truncated or damaged .gz.
+        DataError: the file is missing, not UTF-8, or a truncated or damaged archive.
     """
-    offset = 0
-    for number, line in enumerate(_binary_lines(path, report)):
-        if number == 0 and line.startswith(b"\xef\xbb\xbf"):
-            line, offset = line[3:], offset + 3
-        try:
-            text = line.decode(encoding)
-        except UnicodeDecodeError as error:
-            if encoding_errors != "replace":
-                place = "unpacked " if path.suffix == ".gz" else ""
-                raise DataError(
-                    f"{path} is not UTF-8: {place}byte {offset + error.start} "
-                    f"(line {number + 1}) is 0x{line[error.start]:02x}; {mend}"
-                ) from None
-            text = line.decode("utf-8", errors="replace")
-            if report is not None:
-                seen = report.replaced_bytes.get(str(path), 0)
-                before = line.decode("utf-8", errors="ignore").count("\ufffd")
-                report.replaced_bytes[str(path)] = seen + text.count("\ufffd") - before
-        offset += len(line)
-        yield text
-
-
-def _binary_lines(path: Path, report: ReadReport | None) -> Iterator[bytes]:
-    if not path.is_file():
-        raise DataError(f"{path} does not exist")
-    with path.open("rb") as raw:
-        file = cast(BinaryIO, gzip.GzipFile(fileobj=raw)) if path.suffix == ".gz" else raw
-        try:
-            for line in file:
-                if report is not None:
-                    report.position = raw.tell()
-                yield line
-        except EOFError:
-            raise DataError(f"{path} is truncated: the .gz ends early; get it again") from None
-        except (gzip.BadGzipFile, zlib.error) as error:
-            raise DataError(f"{path} is not a whole .gz file: {error}") from None
+    decode = Decoder(path, encoding=encoding, errors=encoding_errors, report=report, mend=mend)
+    for at, line in located_lines(path, report=report):
+        yield decode(line, at)
 
 
 def read_rows(
@@ -156,7 +148,7 @@ def read_rows(
     report: ReadReport | None = None,
     mend: str = "convert it",
 ) -> Iterator[dict[str, Any]]:
-    """Rows of a JSONL, CSV, TSV or Parquet file as dictionaries.
+    """Rows of a file of any kind as dictionaries.
 
     Args:
         path: the file.
@@ -168,16 +160,22 @@ def read_rows(
         report: as in `read_lines`; it gets the line of each row, too.
         mend: as in `read_lines`.
 
-    TSV is read without quoting, as GLUE's is. A line of plain text is a row {"text": line}.
+    TSV is read without quoting, as GLUE's is. A line of plain text is a row {"text": line}, a
+    record of WET {"text": ..., "url": ..., "date": ...}.
 
     Raises:
         DataError: a line that cannot be parsed, named by its number.
     """
     kind = kind_of(path)
+    if kind in ("parquet", "arrow"):
+        yield from table_rows(path, kind)
+        return
+    if kind == "warc":
+        decode = Decoder(path, errors=encoding_errors, report=report, mend=mend)
+        yield from read_records(path, decode, report)
+        return
     lines = read_lines(path, encoding_errors=encoding_errors, report=report, mend=mend)
-    if kind == "parquet":
-        yield from _parquet_rows(path)
-    elif kind == "text":
+    if kind == "text":
         yield from ({"text": line.rstrip("\r\n")} for line in lines if line.strip())
     elif kind == "jsonl":
         for number, line in enumerate(lines, start=1):
@@ -186,7 +184,7 @@ def read_rows(
             if line.strip():
                 yield json_row(path, number, line)
     else:
-        yield from _separated_rows(path, lines, kind, header, list(columns), report)
+        yield from separated_rows(path, lines, kind, header, list(columns), report)
 
 
 def json_row(path: Path, number: int, line: str) -> dict[str, Any]:
@@ -195,100 +193,32 @@ def json_row(path: Path, number: int, line: str) -> dict[str, Any]:
     Raises:
         DataError: it is no JSON object; named by its number.
     """
+    row = json_object(line, lambda: f"{path} line {number}")
+    return {key: whole_text(value) for key, value in row.items()}
+
+
+def json_object(line: str, place: Callable[[], str]) -> dict[str, Any]:
+    """A line of JSON as a row, its texts as they are: they may hold halves of surrogate pairs.
+
+    Raises:
+        DataError: it is no JSON object; named by its place.
+    """
     try:
         row = json.loads(line)
     except ValueError as error:
-        raise DataError(f"{path} line {number} is not JSON: {error}") from None
+        raise DataError(f"{place()} is not JSON: {error}") from None
+    except RecursionError:
+        raise DataError(f"{place()} is JSON nested too deep to be read") from None
     if not isinstance(row, dict):
-        raise DataError(f"{path} line {number} is {type(row).__name__}; a JSON object is wanted")
-    return {key: whole_text(value) for key, value in row.items()}
+        raise DataError(f"{place()} is {type(row).__name__}; a JSON object is wanted")
+    return row
 
 
 def whole_text(value: Any) -> Any:
     """Text without the halves of surrogate pairs that JSON may hold and UTF-8 may not."""
     if isinstance(value, str) and not value.isascii():
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError:
+            return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return value
-
-
-def _separated_rows(
-    path: Path,
-    lines: Iterator[str],
-    kind: str,
-    header: str,
-    columns: list[str],
-    report: ReadReport | None,
-) -> Iterator[dict[str, Any]]:
-    if kind == "tsv":
-        reader = csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
-    else:
-        reader = csv.reader(lines, strict=True)
-    names: list[str] | None = None
-    try:
-        for row in reader:
-            if not row:
-                continue
-            if names is None:
-                named = any(c in row for c in columns if not c.isdigit())
-                if len(set(row)) < len(row) and header == "true":
-                    raise DataError(f"{path} has two columns of one name: {', '.join(row)}")
-                if header == "true" or (header == "auto" and (named or _looks_like_header(row))):
-                    names = [cell.strip() for cell in row]
-                    continue
-                names = [str(i) for i in range(len(row))]
-            if len(row) != len(names):
-                raise DataError(
-                    f"{path} line {reader.line_num} has {len(row)} columns, "
-                    f"the first line has {len(names)}"
-                )
-            if report is not None:
-                report.line = reader.line_num
-            yield dict(zip(names, row, strict=True))
-    except csv.Error as error:
-        raise DataError(f"{path} line {reader.line_num}: {error}") from None
-
-
-def _looks_like_header(row: list[str]) -> bool:
-    """Short, distinct, wordy cells: what nobody's first data row looks like.
-
-    A single cell may well be a short text, so there it has to be a name that columns have.
-    """
-    if len(row) == 1:
-        return row[0].strip().casefold() in _LONE_HEADERS
-
-    def wordy(cell: str) -> bool:
-        cell = cell.strip()
-        number = cell.replace(".", "", 1).replace("-", "", 1).isdigit()
-        return bool(cell) and not number and len(cell) <= 30 and len(cell.split()) <= 2
-
-    return len(set(row)) == len(row) and all(map(wordy, row))
-
-
-def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
-    import pyarrow
-    import pyarrow.parquet as parquet
-
-    if not path.is_file():
-        raise DataError(f"{path} does not exist")
-    packed = path.suffix == ".gz"
-    source = pyarrow.BufferReader(b"".join(_binary_lines(path, None))) if packed else path
-    try:
-        with parquet.ParquetFile(source) as file:
-            for batch in file.iter_batches(batch_size=1024):
-                yield from batch.to_pylist()
-    except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(f"{path} is not a whole Parquet file: {error}") from None
-
-
-def pick_column(available: Iterable[str], wanted: str, path: Path) -> str:
-    """The column called `wanted`, or the one with that 0-based number.
-
-    Raises:
-        DataError: it is not there; those that are get listed.
-    """
-    names = list(available)
-    if wanted in names:
-        return wanted
-    if wanted.isdigit() and int(wanted) < len(names):
-        return names[int(wanted)]
-    raise DataError(f'{path} has no column "{wanted}"; it has: {", ".join(names)}')

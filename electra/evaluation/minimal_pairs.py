@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from electra.corpus.compression import without_compression
 from electra.corpus.files import ReadReport, expand, kind_of, read_rows
 from electra.errors import ConfigError, DataError
 from electra.evaluation.token_scores import TextScorer, TooLongError
@@ -145,7 +146,7 @@ def _files(source: Path) -> list[Path]:
 
 def _names(files: Sequence[Path]) -> dict[Path, str]:
     """What the pairs of each file are called that have no name of their own."""
-    stems = {file: Path(file.name.removesuffix(".gz")).stem for file in files}
+    stems = {file: Path(without_compression(file.name)).stem for file in files}
     seen = Counter(stems.values())
     top = os.path.commonpath([file.parent for file in files])
     return {

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from electra.corpus.compression import without_compression
 from electra.corpus.files import ReadReport, kind_of, read_rows
 from electra.errors import ConfigError, DataError
 from electra.tasks.text_files import json_rows
@@ -105,7 +106,7 @@ def answers_in_json(input: str | None) -> bool:
 
 def is_json(source: str) -> bool:
     """Whether a file is one JSON value by its name (.json, .json.gz)."""
-    return source.lower().removesuffix(".gz").endswith(".json")
+    return without_compression(source).lower().endswith(".json")
 
 
 def _stream_rows(stream: TextIO) -> Iterator[dict[str, Any]]:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from electra.config import LabelledDataConfig
+from electra.corpus.compression import without_compression
 from electra.corpus.files import pick_column, read_lines
 from electra.errors import DataError
 from electra.tasks.labelled_data import TEXTS, source_rows
@@ -100,9 +101,10 @@ def read_tagged(
 
 
 def is_columns(source: str) -> bool:
-    """Whether a path is one of CoNLL columns: any file that is no JSON, CSV or Parquet."""
-    suffix = Path(source.removesuffix(".gz")).suffix.lower()
-    return Path(source).is_file() and suffix not in (*_JSON, ".csv", ".parquet")
+    """Whether a path is one of CoNLL columns: any file that is no JSON, CSV, Parquet or Arrow."""
+    suffix = Path(without_compression(source)).suffix.lower()
+    others = (*_JSON, ".csv", ".parquet", ".arrow", ".feather")
+    return Path(source).is_file() and suffix not in others
 
 
 def looks_tagged(path: Path) -> bool:
@@ -241,7 +243,7 @@ def _check_tags(tags: Iterable[Any], words: int, place: str) -> None:
 def _objects(source: str, data: LabelledDataConfig) -> Iterator[tuple[str, dict[str, Any]]]:
     """(place, row) of JSON lines, Parquet or the Hub."""
     path = Path(source)
-    suffix = Path(source.removesuffix(".gz")).suffix.lower()
+    suffix = Path(without_compression(source)).suffix.lower()
     if path.is_file() and suffix in _JSON:
         yield from json_lines(path)
         return

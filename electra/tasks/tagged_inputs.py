@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TextIO
 
 from electra.config import LabelledDataConfig
+from electra.corpus.compression import without_compression
 from electra.errors import DataError
 from electra.tasks.inputs import CHUNK, STDIN, open_input
 from electra.tasks.tagged_files import (
@@ -63,4 +64,4 @@ def _holds_columns(input: str, data: LabelledDataConfig) -> bool:
 
 
 def _suffix(input: str) -> str:
-    return Path(input.removesuffix(".gz")).suffix.lower()
+    return Path(without_compression(input)).suffix.lower()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from electra.config import LabelledDataConfig
+from electra.corpus.compression import without_compression
 from electra.errors import DataError
 from electra.tasks.inputs import CHUNK, open_input
 from electra.tasks.labelled_data import Columns, LabelledExample, choose_columns, row_example
@@ -27,7 +28,7 @@ def open_texts(
     Raises:
         DataError: what is missing or wrong, by file and row.
     """
-    if known.label in TREC_LABELS and input.lower().removesuffix(".gz").endswith(".txt"):
+    if known.label in TREC_LABELS and without_compression(input).lower().endswith(".txt"):
         found = open_trec(Path(input))
         if found is not None:
             return _examples(found[0], input, data, known), CHUNK

@@ -113,7 +113,7 @@ def test_advice_is_the_callers(tmp_path: Path) -> None:
         ("a.jsonl", "[1]\n", r"line 1 is list; a JSON object is wanted"),
         ("a.tsv", "a\tb\nx\n", r"line 2 has 1 columns, the first line has 2"),
         ("a.jsonl", '{"x": "a", "y": "b"}\n', r"has the columns x, y; say which one"),
-        ("a.jsonl", '{"text": 3}\n', r'row 1: column "text" holds int, not text'),
+        ("a.jsonl", '{"text": 3}\n', r'line 1: column "text" holds int, not text'),
         ("a.parquet", "PAR?", r"a\.parquet is not a whole Parquet file"),
     ],
 )
