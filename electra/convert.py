@@ -16,7 +16,8 @@ from rich.console import Console
 from tokenizers import Tokenizer
 from transformers.utils import logging as transformers_logging
 
-from electra.corpus.tokenizer import SpecialIds, num_ids, read_vocabulary, save_tokenizer
+from electra.corpus.tokenizer import SpecialIds, num_ids, save_tokenizer
+from electra.corpus.tokenizer_training import read_vocabulary
 from electra.errors import ConfigError, DataError, OutputExistsError
 from electra.model.pretraining_model import UNTRAINED
 from electra.model.reference_networks import (

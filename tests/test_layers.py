@@ -17,6 +17,7 @@ VERBS = {
     "doctor",
     "flops",
     "convert",
+    "inspect_corpus",
 }
 LAYERS = [
     {"errors"},

@@ -20,6 +20,43 @@ def doctor() -> None:
     run_doctor(Console())
 
 
+@app.command(name="inspect")
+def inspect_corpus(
+    data: Path,
+    *,
+    samples: int = 3,
+    verify: bool | None = None,
+    json: Json = False,
+) -> None:
+    """Show what is in a corpus folder, and check that it is whole.
+
+    Counts, lengths, sources, what was removed, what the tokenizer does, samples, masked examples.
+    Shards that are missing, cut or altered are named, with exit code 2.
+
+    Parameters
+    ----------
+    data
+        A corpus folder made by electra prepare.
+    samples
+        Documents and masked examples that are shown.
+    verify
+        Read every shard and compare its checksum; default for corpora below 2 GiB. Sizes are
+        compared always.
+    json
+        One line of JSON on standard output instead of tables.
+    """
+    from electra.inspect_corpus import inspect_corpus as run_inspect
+
+    run_inspect(
+        data,
+        samples=samples,
+        verify=verify,
+        json=json,
+        console=Console(),
+        progress=progress_console(),
+    )
+
+
 @app.command
 def flops(
     *,

@@ -1,27 +1,21 @@
-"""Tokenizers: trained here as WordPiece (Wu et al. 2016, as in BERT), or taken from elsewhere."""
+"""Tokenizers: opened, saved, compared; special tokens (`tokenizer_training.py` trains)."""
 
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
-import re
-import unicodedata
-from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Tokenizer
 from tokenizers.processors import TemplateProcessing
 
-from electra.errors import ConfigError, DataError, did_you_mean
+from electra.errors import DataError
 
 LONGEST_WORD = 100
 """Characters; a longer word is [UNK], as in BERT."""
-# what may be a word too long: no white space and punctuation of ASCII, no Han; 34, since one
-# character can become three (the parts of a Hangul syllable, where accents are stripped)
-_MAYBE_LONG = re.compile(r"[^ \t\n\r!-/:-@\[-`{-~\u3400-\u4dbf\u4e00-\u9fff]{34,}")
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _ROLES = {
     "pad_token": ("[PAD]", "<pad>"),
@@ -32,162 +26,14 @@ _ROLES = {
 }
 
 
-@dataclass(frozen=True)
-class LanguageDefaults:
-    """What a language asks of a WordPiece tokenizer."""
-
-    lowercase: bool
-    strip_accents: bool
-    alphabet: int
-    """Most characters kept; the rest become [UNK]."""
+_MOVED = {"train_word_piece": "tokenizer_training", "language_defaults": "languages"}
 
 
-LANGUAGES = {
-    "en": LanguageDefaults(lowercase=True, strip_accents=True, alphabet=1000),
-    "zh": LanguageDefaults(lowercase=True, strip_accents=False, alphabet=8000),
-    "ja": LanguageDefaults(lowercase=True, strip_accents=False, alphabet=8000),
-    "ko": LanguageDefaults(lowercase=True, strip_accents=False, alphabet=4000),
-    # dotless i and umlauts carry meaning; German nouns are capitalised
-    "tr": LanguageDefaults(lowercase=False, strip_accents=False, alphabet=1000),
-    "ar": LanguageDefaults(lowercase=False, strip_accents=False, alphabet=1000),
-    "de": LanguageDefaults(lowercase=False, strip_accents=False, alphabet=1000),
-    "other": LanguageDefaults(lowercase=False, strip_accents=False, alphabet=6000),
-}
-
-
-def language_defaults(language: str) -> LanguageDefaults:
-    """Casing, accents and alphabet of a language; `other` stands for those not listed.
-
-    Raises:
-        ConfigError: the language is not listed.
-    """
-    if language not in LANGUAGES:
-        raise ConfigError(
-            f"--language is {language}; {did_you_mean(language, LANGUAGES)} "
-            f"(listed: {', '.join(LANGUAGES)})"
-        )
-    return LANGUAGES[language]
-
-
-def train_word_piece(
-    texts: Iterable[str],
-    *,
-    vocab_size: int,
-    lowercase: bool,
-    strip_accents: bool,
-    alphabet: int = 1000,
-) -> Tokenizer:
-    """Train a WordPiece vocabulary; Han characters are split, each a word of its own.
-
-    The same texts give the same vocabulary, ids included. The trainer alone does not: it numbers
-    the pieces of one character in the order of a hash table that differs from run to run, and
-    breaks ties between merges by those numbers. So they are numbered for it.
-
-    Args:
-        texts: held in memory while training.
-        vocab_size: word pieces, the special tokens counted.
-        lowercase: lower the case.
-        strip_accents: remove accents.
-        alphabet: the most frequent characters kept; the rest become [UNK].
-
-    Raises:
-        DataError: there is no text.
-    """
-    texts = list(texts)
-    tokenizer = _empty_word_piece(
-        {t: i for i, t in enumerate(SPECIAL_TOKENS)}, lowercase, strip_accents
-    )
-    characters = _alphabet(texts, tokenizer, alphabet)
-    inside = [f"##{c}" for c in characters if not _stands_alone(c)]
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=max(vocab_size, len(SPECIAL_TOKENS) + len(inside) + len(characters)),
-        special_tokens=[*SPECIAL_TOKENS, *inside],
-        initial_alphabet=characters,
-        limit_alphabet=len(characters),
-        continuing_subword_prefix="##",
-        show_progress=False,
-    )
-    # they are [UNK] whatever is learned, and training takes the square of their length; done before
-    # training, which locks the tokenizer
-    texts = [_without_long_words(text, tokenizer) for text in texts]
-    tokenizer.train_from_iterator(texts, trainer)
-    # the trainer has made special tokens of `inside`: take the vocabulary alone
-    vocabulary = tokenizer.get_vocab(with_added_tokens=True)
-    return with_template(_empty_word_piece(vocabulary, lowercase, strip_accents))
-
-
-def read_vocabulary(file: Path, *, lowercase: bool, strip_accents: bool) -> Tokenizer:
-    """A tokenizer from BERT's and ELECTRA's vocab.txt: a word piece a line, its id the row.
-
-    Raises:
-        DataError: the file cannot be read, or lacks one of the special tokens.
-    """
-    try:
-        lines = file.read_text(encoding="utf-8").removesuffix("\n").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"--vocab {file} cannot be read as UTF-8 text: {error}") from None
-    # of a piece that stands there twice the later row counts, as in the reference
-    vocabulary = {line.strip(): i for i, line in enumerate(lines)}
-    missing = [token for token in SPECIAL_TOKENS if token not in vocabulary]
-    if missing:
-        raise DataError(
-            f"--vocab {file} lacks {', '.join(missing)}; a vocab.txt has one word piece a line, "
-            "special tokens among them"
-        )
-    return with_template(_empty_word_piece(vocabulary, lowercase, strip_accents))
-
-
-def _empty_word_piece(
-    vocabulary: dict[str, int], lowercase: bool, strip_accents: bool
-) -> Tokenizer:
-    model = models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=LONGEST_WORD)
-    tokenizer = Tokenizer(model)
-    tokenizer.normalizer = normalizers.BertNormalizer(
-        clean_text=True,
-        handle_chinese_chars=True,
-        strip_accents=strip_accents,
-        lowercase=lowercase,
-    )
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.decoder = decoders.WordPiece(prefix="##")
-    tokenizer.add_special_tokens(list(SPECIAL_TOKENS))
-    return tokenizer
-
-
-def _without_long_words(text: str, tokenizer: Tokenizer) -> str:
-    """The text without words over `LONGEST_WORD`, words being the tokenizer's."""
-
-    def kept(match: re.Match[str]) -> str:
-        run = match.group()
-        parts = tokenizer.pre_tokenizer.pre_tokenize_str(tokenizer.normalizer.normalize_str(run))
-        words = [word for word, _ in parts if len(word) <= LONGEST_WORD]
-        return run if len(words) == len(parts) else " ".join(words)
-
-    return _MAYBE_LONG.sub(kept, text)
-
-
-def _alphabet(texts: list[str], tokenizer: Tokenizer, size: int) -> list[str]:
-    """The most frequent characters after normalisation, sorted."""
-    raw: Counter[str] = Counter()
-    for text in texts:
-        raw.update(text)
-    counts: Counter[str] = Counter()
-    for character, count in raw.items():
-        for part in tokenizer.normalizer.normalize_str(character):
-            if not part.isspace():
-                counts[part] += count
-    if not counts:
-        raise DataError("the corpus holds no text to train a tokenizer on")
-    kept = sorted(counts, key=lambda c: (-counts[c], c))[:size]
-    return sorted(kept)
-
-
-def _stands_alone(character: str) -> bool:
-    """Whether the pre-tokenizer makes a word of it: CJK ideographs and punctuation (as in BERT)."""
-    if character.isascii():
-        return not character.isalnum()
-    category = unicodedata.category(character)
-    return category.startswith("P") or unicodedata.name(character, "").startswith("CJK")
+def __getattr__(name: str) -> Any:
+    """What has moved, for those who still look for it here."""
+    if name not in _MOVED:
+        raise AttributeError(f"module {__name__} has no attribute {name}")
+    return getattr(importlib.import_module(f"electra.corpus.{_MOVED[name]}"), name)
 
 
 def with_template(tokenizer: Tokenizer) -> Tokenizer:

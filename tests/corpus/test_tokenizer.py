@@ -5,13 +5,9 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer
 
-from electra.corpus.tokenizer import (
-    SpecialIds,
-    language_defaults,
-    load_tokenizer,
-    save_tokenizer,
-    train_word_piece,
-)
+from electra.corpus.languages import language_defaults
+from electra.corpus.tokenizer import SpecialIds, load_tokenizer, save_tokenizer
+from electra.corpus.tokenizer_training import train_word_piece
 from electra.errors import ConfigError, DataError
 
 
