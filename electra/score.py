@@ -22,7 +22,15 @@ from electra.corpus.files import ReadReport, kind_of
 from electra.errors import ConfigError, DataError, UserError
 from electra.evaluation.scoring_methods import METHODS
 from electra.evaluation.token_scores import AUTO, TextScorer, TooLongError
-from electra.tasks.inputs import CHUNK, STDIN, answers_in_json, open_input, require_one
+from electra.tasks.inputs import (
+    CHUNK,
+    STDIN,
+    answers_in_json,
+    file_and_splits,
+    is_json,
+    open_input,
+    require_one,
+)
 from electra.tasks.labelled_data import Columns, LabelledExample, choose_columns, row_example
 from electra.training.loggers import progress_bar
 
@@ -63,7 +71,7 @@ def score(
     Raises:
         UserError: nothing to score, or what cannot be read; rows before it come first.
     """
-    if input not in (None, STDIN):
+    if input not in (None, STDIN) and not is_json(str(file_and_splits(input)[0])):
         kind_of(Path(input))
     require_one(texts, input)
     data = columns or LabelledDataConfig()
@@ -83,7 +91,7 @@ def score(
     size = min(CHUNK, source.chunk)
     if progress is None or not progress.is_terminal or input == STDIN or sys.stdout.isatty():
         return _scores(scorer, examples, size)
-    return _with_bar(scorer, examples, Path(input), report, progress)
+    return _with_bar(scorer, examples, file_and_splits(input)[0], report, progress)
 
 
 def print_scores(

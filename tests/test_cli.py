@@ -46,6 +46,13 @@ def test_help_is_light() -> None:
         ("evaluate --model nowhere --data x", "nowhere"),
         ("evaluate --model nowhere --data x --batch-size 0", "--batch-size is 0; allowed: above 0"),
         ("evaluate --model x --data x --training.max-steps 1", "does not change a finished model"),
+        (
+            "predict --model x --data.label-column y hello",
+            "--data.label-column is for labels, and none are read; allowed: --data.text-column, "
+            "--data.text-pair-column, --data.header",
+        ),
+        ("predict --model x --data.label-separator ; hello", "is for labels, and none are read"),
+        ("score --model x --data.max-length 9 hello", "does not change a finished model"),
         ("evaluate --model x --data x --output no/where.json", "there is no folder no"),
         ("quickstart --minutes 0", "--minutes is 0.0; allowed: above 0"),
         ("predict --model nowhere hello", "nowhere"),

@@ -186,6 +186,11 @@ def test_several_labels(tmp_path: Path) -> None:
     assert headings(page)[3:] == ["Classes", "Answers", "Confusions", "Calibration", *HARD]
     assert "partly right" in page
     assert "(spurious)" in page
+    # 3 of a's 3 rows less one, none of b's and c's: over 9 pairs of row and label
+    assert '<td>over all labels: share that is true</td><td class="number">0.2222</td>' in page
+    assert '<td>over all labels: mean probability</td><td class="number">0.4333</td>' in page
+    assert "of the answers" not in page
+    assert "the more labels of rows." in page
 
 
 def test_regression(tmp_path: Path) -> None:
@@ -312,6 +317,9 @@ def test_evaluate_writes_the_page(tmp_path: Path) -> None:
         evaluate(model="m", data=str(data), task="minimal-pairs", report=file)
 
 
+DATA = {"text_column": "a/b/words", "label_separator": "|", "out_of_scope_label": " oos"}
+
+
 def card(folder: Path, task: Task[Any], **report: Any) -> tuple[dict[str, Any], str]:
     """The front matter, read as the lines of YAML it is, and the text."""
     whole = {
@@ -333,7 +341,7 @@ def card(folder: Path, task: Task[Any], **report: Any) -> tuple[dict[str, Any], 
         FinetuneConfig,
         [
             *finetune_defaults(task.name),
-            ("flags", {"optimizer": {"learning_rate": 3e-4}, "data": {"text_column": "/x/words"}}),
+            ("flags", {"optimizer": {"learning_rate": 3e-4}, "data": DATA}),
         ],
     )
     write_finetuned_card(folder, task=task, report=whole, config=config)
@@ -350,7 +358,6 @@ def card(folder: Path, task: Task[Any], **report: Any) -> tuple[dict[str, Any], 
             read[key] = json.loads(value) if value.startswith(' "') else value.strip() or []
     assert "/home" not in text
     assert "secret" not in text
-    assert "/x/" not in text
     return read, body
 
 
@@ -373,7 +380,9 @@ def test_card(tmp_path: Path) -> None:
         f"| train | train.tsv | 8000 | `{'cd' * 32}` |",
         "| validation | nyu-mll/glue/sst2:validation | 872 |  |",
         "| optimizer.learning_rate | 0.0003 |",
-        "| data.text_column | words |",
+        "| data.text_column | a/b/words |",
+        "| data.label_separator | \\| |",
+        '| data.out_of_scope_label | " oos" |',
         "Texts are cut after 32 tokens",
     ):
         assert said in body
@@ -423,3 +432,36 @@ def test_card_of_little(tmp_path: Path) -> None:
     text = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert "None" not in text
     assert "The encoder, fine-tuned with electra." in text
+
+
+@pytest.mark.parametrize(
+    ("length", "stride", "said"),
+    [
+        (128, 128, "128 tokens that share 63"),
+        (128, 20, "128 tokens that share 20"),
+        (9, 0, "9 tok"),
+    ],
+)
+def test_card_tells_what_windows_share(tmp_path: Path, length: int, stride: int, said: str) -> None:
+    settings = text_task(["a", "b"]).settings() | {"long_texts": "windows"}
+    settings |= {"max_length": length, "doc_stride": stride}
+    _, body = card(tmp_path, task_class("text-classification").from_settings(settings))
+    assert f"Texts are read in windows of {said}" in body
+
+
+def test_card_tells_the_threshold_and_splits_of_the_hub(tmp_path: Path) -> None:
+    settings = text_task(["a", "b"], "multi_label_classification").settings()
+    task = task_class("text-classification").from_settings(settings | {"threshold": 0.31})
+    _, body = card(tmp_path, task, train={"name": "owner/name:train[:80%]"})
+    assert "2 labels: `a`, `b`." in body
+    assert "A label is given from probability 0.31." in body
+    assert "| train | owner/name:train[:80%] |" in body
+    _, body = card(tmp_path, text_task(["a", "b"]))
+    assert "A label is given" not in body
+
+
+def test_numbers_stay_in_order_beside_what_is_no_class() -> None:
+    from electra.artifacts.finetuning_report import _ordered
+
+    assert _ordered(["10", "(missed)", "9", "(spurious)"]) == ["9", "10", "(missed)", "(spurious)"]
+    assert _ordered(["b", "10", "9"]) == ["10", "9", "b"]

@@ -55,6 +55,16 @@ def test_files(model: Path, wanted: list[dict[str, Any]], tmp_path: Path, ending
         assert row["token_scores"] == pytest.approx(other["token_scores"], abs=1e-5)
 
 
+def test_splits_of_a_json_file(model: Path, wanted: list[dict[str, Any]], tmp_path: Path) -> None:
+    splits = {"a": [{"text": text} for text in TEXTS[:2]], "b": [{"text": TEXTS[3]}]}
+    path = tmp_path / "in.json"
+    path.write_text(json.dumps(splits), encoding="utf-8")
+    rows = list(score(model=model / "discriminator", input=f"{path}:a", device="cpu"))
+    assert [row["id"] for row in rows] == [0, 1]
+    for row, expected in zip(rows, wanted[:2], strict=True):
+        assert row["score"] == pytest.approx(expected["score"], abs=1e-5)
+
+
 def test_a_column_by_name(model: Path, tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_text("text,rest\nx y,a good film\n")
     columns = LabelledDataConfig(text_column="rest")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from electra.recipe import to_tables
+from electra.tasks.labels import MULTI_LABEL, REGRESSION
 from electra.tasks.task import Task
 from electra.training.run_folder import write_text
 
@@ -164,13 +165,17 @@ def _labels(task: Task[Any], settings: Mapping[str, Any]) -> list[str]:
             shown = ", ".join(f"`{' '.join(name.split())}`" for name in names[:_MOST_LABELS])
             rest = f", and {len(names) - _MOST_LABELS} more" if len(names) > _MOST_LABELS else ""
             lines += [f"{len(names)} {key}: {shown}{rest}.", ""]
-    if settings.get("problem_type") == "regression":
+    if settings.get("problem_type") == MULTI_LABEL:
+        lines += [f"A label is given from probability {_number(settings['threshold'])}.", ""]
+    if settings.get("problem_type") == REGRESSION:
         lines = ["It answers with a number.", ""]
     return ["## Labels", "", *lines] if lines else []
 
 
 def _long_texts(name: str, settings: Mapping[str, Any]) -> str:
     length, stride = settings.get("max_length"), settings.get("doc_stride")
+    if length and stride:
+        stride = min(stride, (length - 2) // 2)  # two tokens frame a window
     windows = f"windows of {length} tokens" + (f" that share {stride}" if stride else "")
     if name == "question-answering":
         return f"Contexts are read in {windows}; the best answer of all windows is given."
@@ -204,7 +209,7 @@ def _data(report: Mapping[str, Any], counts: Mapping[str, Any]) -> list[str]:
 def _source(source: Mapping[str, Any]) -> str:
     """A file's name without its folders, or what the Hub has it under."""
     name = str(source.get("name", ""))
-    identity = name.rpartition(":")[0] or name
+    identity = name.partition(":")[0]
     from_hub = not source.get("sha256") and _HUB_DATA.fullmatch(identity)
     return (name if from_hub else _last(name)).replace("|", "\\|")
 
@@ -215,11 +220,17 @@ def _changed(config: Any) -> list[str]:
     for section, table in to_tables(config).items():
         for key, value in table.items():
             if value != default.get(section, {}).get(key):
-                shown = _last(value) if isinstance(value, str) else _number(value)
-                rows.append(f"| {section}.{key} | {shown} |")
+                rows.append(f"| {section}.{key} | {_setting(value)} |")
     if not rows:
         return []
     return ["Settings that are not the default:", "", "| setting | value |", "|---|---|", *rows, ""]
+
+
+def _setting(value: Any) -> str:
+    """For a cell of a table; white space, as of a separator, is made visible."""
+    if isinstance(value, str) and (not value.isprintable() or value != value.strip()):
+        value = json.dumps(value, ensure_ascii=False)
+    return _number(value).replace("|", "\\|")
 
 
 def _last(name: str) -> str:

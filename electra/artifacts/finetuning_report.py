@@ -12,6 +12,7 @@ from typing import Any
 from electra.artifacts import report as html
 from electra.evaluation.calibration import BINS, Bin, expected_calibration_error, reliability
 from electra.tasks.cases import BORDERS, MISSED, SPURIOUS, Case
+from electra.tasks.labels import MULTI_LABEL
 from electra.tasks.task import Task
 from electra.training.run_folder import write_text
 
@@ -67,7 +68,8 @@ def write_finetuning_report(
     if any(case.numbers for case in cases):
         sections += _of_numbers(cases)
     else:
-        sections += _of_answers(cases)
+        several = task.settings().get("problem_type") == MULTI_LABEL
+        sections += _of_answers(cases, over_labels=several)
     write_text(path, html.page(f"{title}: {task.name}", sections))
 
 
@@ -114,14 +116,15 @@ def _metrics(metrics: Mapping[str, float], chosen: str) -> str:
     return html.table(("metric", "value"), rows)
 
 
-def _of_answers(cases: Sequence[Case]) -> Sections:
+def _of_answers(cases: Sequence[Case], *, over_labels: bool) -> Sections:
+    """Of several labels calibration is over all labels (`over_labels`), not over answers."""
     outcomes = Counter(case.outcome for case in cases)
     rows = [(kind, count, f"{count / len(cases):.1%}") for kind, count in outcomes.most_common()]
     sections: Sections = [("Answers", html.table(("", "rows", "share"), rows))]
     confusions = _confusions(cases)
     if confusions:
         sections.append(("Confusions", confusions))
-    calibration = _calibration(cases)
+    calibration = _calibration(cases, over_labels=over_labels)
     if calibration:
         sections.append(("Calibration", calibration))
     wrong = sorted((c for c in cases if c.credit != 1), key=lambda c: -_sure(c, 0.0))
@@ -194,14 +197,14 @@ def _confusions(cases: Sequence[Case]) -> str:
 
 
 def _ordered(names: Iterable[str]) -> list[str]:
-    """By number where all are whole numbers; what is no class last."""
-    found = set(names)
-    whole = all(name.removeprefix("-").isdecimal() for name in found)
-    ordered = sorted(found, key=int) if whole else sorted(found)
-    return sorted(ordered, key=lambda name: name in _ODD)
+    """By number where all classes are whole numbers; what is no class last."""
+    found = sorted(set(names) - _ODD)
+    if all(name.removeprefix("-").isdecimal() for name in found):
+        found.sort(key=int)
+    return found + sorted(_ODD & set(names))
 
 
-def _calibration(cases: Sequence[Case]) -> str:
+def _calibration(cases: Sequence[Case], *, over_labels: bool) -> str:
     judged = [
         (min(p, 1.0), right)  # a mean of float32 ones may lie a last bit above
         for case in cases
@@ -216,19 +219,24 @@ def _calibration(cases: Sequence[Case]) -> str:
     squares = [square for square in squares if math.isfinite(square)]
     if not squares:
         squares = [(p - right) ** 2 for p, right in judged]
+    names = ("mean probability of the answers", "share of them that is right")
+    if over_labels:
+        names = ("over all labels: mean probability", "over all labels: share that is true")
     rows = [
         (f"expected calibration error ({BINS} bins)", error),
         ("Brier score", sum(squares) / len(squares)),
-        ("mean probability of the answers", sum(p for p, _ in judged) / len(judged)),
-        ("share of them that is right", sum(right for _, right in judged) / len(judged)),
+        (names[0], sum(p for p, _ in judged) / len(judged)),
+        (names[1], sum(right for _, right in judged) / len(judged)),
     ]
     said = _note(
-        "Below the line the model is surer than it is right. The larger a dot, the more answers."
+        "Below the line the model is surer than it is right. The larger a dot, the more "
+        + ("labels of rows." if over_labels else "answers.")
     )
-    return html.table(("", ""), rows) + html.drawing(_diagram(bins), (4.5, 4.2)) + said
+    true = "share that is true" if over_labels else "share that is right"
+    return html.table(("", ""), rows) + html.drawing(_diagram(bins, true), (4.5, 4.2)) + said
 
 
-def _diagram(bins: Sequence[Bin]) -> Any:
+def _diagram(bins: Sequence[Bin], y_label: str) -> Any:
     most = max(b.count for b in bins)
 
     def draw(axes: Any) -> None:
@@ -239,7 +247,7 @@ def _diagram(bins: Sequence[Bin]) -> Any:
         axes.set_xlim(-0.03, 1.03)
         axes.set_ylim(-0.03, 1.03)
         axes.set_xlabel("probability given by the model")
-        axes.set_ylabel("share that is right")
+        axes.set_ylabel(y_label)
 
     return draw
 

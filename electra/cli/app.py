@@ -21,10 +21,8 @@ Overwrite = Annotated[bool, Parameter(negative="")]
 Json = Annotated[bool, Parameter(negative="")]
 Input = Annotated[str | None, Parameter(allow_leading_hyphen=True)]
 """A file, or `-`, which is a value here and no flag."""
-_READING = {
-    *("text_column", "text_pair_column", "label_column", "label_separator"),
-    *("header", "lost_answers"),
-}
+_READING_TEXTS = ("text_column", "text_pair_column", "header")
+_READING = (*_READING_TEXTS, "label_column", "label_separator", "lost_answers")
 Overrides = Annotated[dict[str, str] | None, Parameter(parse=False)]
 
 
@@ -39,15 +37,19 @@ def fields_help(config: type) -> str:
     return "Fields of the recipe, each a flag:\n\n" + "\n".join(rows)
 
 
-def columns_of(overrides: dict[str, str] | None) -> LabelledDataConfig:
-    """The columns that `--data.*` flags name for a finished model."""
+def columns_of(overrides: dict[str, str] | None, *, labelled: bool = True) -> LabelledDataConfig:
+    """The columns that `--data.*` flags name for a finished model; of labels where it reads any."""
+    allowed = _READING if labelled else _READING_TEXTS
     tables = nest(overrides or {})
     for name, table in tables.items():
         for key in table:
-            if name != "data" or key not in _READING:
-                raise ConfigError(
-                    f"--{name}.{key.replace('_', '-')} does not change a finished model; allowed: "
-                    "--data.text-column, --data.text-pair-column, --data.label-column, "
-                    "--data.label-separator, --data.header, --data.lost-answers"
+            if name != "data" or key not in allowed:
+                known = name == "data" and key in _READING
+                why = (
+                    "is for labels, and none are read"
+                    if known
+                    else "does not change a finished model"
                 )
+                flags = ", ".join(f"--data.{field.replace('_', '-')}" for field in allowed)
+                raise ConfigError(f"--{name}.{key.replace('_', '-')} {why}; allowed: {flags}")
     return resolve(FinetuneConfig, [("command line", tables)]).data

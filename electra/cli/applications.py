@@ -137,10 +137,11 @@ def evaluate(
     model
         A folder that electra finetune wrote; for minimal pairs whatever electra score takes.
     data
-        CSV, TSV, JSONL or Parquet (also .gz), or a Hub data set as ID:split. Columns are those of
-        the training data; --data.text-column, --data.text-pair-column, --data.label-column,
-        --data.label-separator and --data.header change them. For minimal pairs a file or folder of BLiMP or CLiMP, or with
-        the columns sentence_good and sentence_bad.
+        CSV, TSV, JSONL, JSON or Parquet (also .gz), splits of a JSON file as PATH.json:test, or a
+        Hub data set as ID:split. Columns are those of the training data; --data.text-column,
+        --data.text-pair-column, --data.label-column, --data.label-separator and --data.header
+        change them. For minimal pairs a file or folder of BLiMP or CLiMP, or with the columns
+        sentence_good and sentence_bad.
     task
         minimal-pairs: whether good sentences score higher than bad ones, a tie counting half. The
         model's own where it is left out.
@@ -201,8 +202,10 @@ def predict(
     model
         A folder that electra finetune wrote.
     input
-        Instead of texts a file: .txt (a line, a text), .jsonl, .csv, .tsv, .parquet, or - for
-        standard input, lines of text or of JSON. JSONL and - answer in JSONL.
+        Instead of texts a file: .txt (a line, a text), .jsonl, .json, .csv, .tsv, .parquet (also
+        .gz), splits of a JSON file as PATH.json:train+dev, or - for standard input, lines of text
+        or of JSON. Blank lines are skipped, and not counted. JSON, JSONL and - answer in JSONL.
+        --data.text-column, --data.text-pair-column and --data.header say where the text stands.
     json
         A line of JSON for each answer.
     batch_size
@@ -210,7 +213,7 @@ def predict(
     device
         auto, cpu, cuda or mps.
     """
-    columns = columns_of(overrides)
+    columns = columns_of(overrides, labelled=False)
     from electra.predict import predict as run_predict
     from electra.predict import print_predictions
 
@@ -246,8 +249,9 @@ def score(
         A run folder of electra pretrain, one of its parts discriminator/, masked_lm/ and
         generator/, or a masked LM of the Hub.
     input
-        Instead of texts a file: .txt (a line, a text), .jsonl, .csv, .tsv, .parquet, or - for
-        standard input, lines of text or of JSON. JSONL and - answer in JSONL;
+        Instead of texts a file: .txt (a line, a text), .jsonl, .json, .csv, .tsv, .parquet (also
+        .gz), splits of a JSON file as PATH.json:train+dev, or - for standard input, lines of text
+        or of JSON. Blank lines are skipped, and not counted. JSON, JSONL and - answer in JSONL;
         --data.text-column and --data.header say where the text stands.
     method
         discriminator: sum of log P(original), one pass a text. electric: sum of minus the
@@ -260,7 +264,7 @@ def score(
     device
         auto, cpu, cuda or mps.
     """
-    columns = columns_of(overrides)
+    columns = columns_of(overrides, labelled=False)
     from electra.score import print_scores
     from electra.score import score as run_score
 

@@ -55,10 +55,11 @@ def separated_rows(
                 continue
             if names is None:
                 named = any(c in row for c in columns if not c.isdigit())
-                if len(set(row)) < len(row) and header == "true":
-                    raise DataError(f"{path} has two columns of one name: {', '.join(row)}")
                 if header == "true" or (header == "auto" and (named or _looks_like_header(row))):
                     names = [cell.strip() for cell in row]
+                    named_cells = [name for name in names if name]  # sheets have nameless columns
+                    if len(set(named_cells)) < len(named_cells):
+                        raise DataError(f"{path} has two columns of one name: {', '.join(names)}")
                     continue
                 names = [str(i) for i in range(len(row))]
             if len(row) != len(names):

@@ -32,6 +32,8 @@ def mcc(truth: Sequence[str], predicted: Sequence[str]) -> float:
     from sklearn.metrics import matthews_corrcoef
 
     _check(truth, predicted)
+    if len(set(truth)) < 2 or len(set(predicted)) < 2:
+        return 0.0
     return float(matthews_corrcoef(*_codes(truth, predicted)))
 
 

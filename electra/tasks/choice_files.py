@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from electra.corpus.files import read_lines
+from electra.corpus.files import read_lines, whole_text
 from electra.errors import DataError
 from electra.tasks.inputs import is_json
 from electra.tasks.labelled_data import source_rows
@@ -156,11 +156,11 @@ def _example(
     for i, choice in enumerate(choices):
         if not isinstance(choice, str) or not choice.strip():
             raise DataError(f"{place} has no text as option {_letter(i)}")
-        texts.append(_whole(choice))
+        texts.append(whole_text(choice))
     return ChoiceExample(
         id=identity if isinstance(identity, str | int) else str(identity),
-        context=_whole(context),
-        question=_whole(question),
+        context=whole_text(context),
+        question=whole_text(question),
         choices=tuple(texts),
         label=_index(answer, texts, place) if labelled else None,
         place=place,
@@ -207,8 +207,3 @@ def _json_list(path: Path) -> list[Any]:
 
 def _letter(index: int) -> str:
     return chr(ord("A") + index)
-
-
-def _whole(text: str) -> str:
-    """Without the halves of surrogate pairs that JSON may hold and UTF-8 may not."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from electra.corpus.compression import without_compression
-from electra.corpus.files import ReadReport, kind_of, read_rows
+from electra.corpus.files import ReadReport, json_row, kind_of, read_rows
 from electra.errors import ConfigError, DataError
 from electra.tasks.text_files import json_rows
 
@@ -46,7 +45,7 @@ def require_one(texts: Sequence[str], input: str | None, *, folders: bool = Fals
         raise ConfigError("give texts, or a file with --input (- for standard input): one of them")
     for number, text in enumerate(texts, start=1):
         check_utf8(text, f"text {number}")
-    if input not in (None, STDIN) and not Path(input).is_file():
+    if input not in (None, STDIN) and not file_and_splits(input)[0].is_file():
         if folders and Path(input).is_dir():
             return
         what = "is a folder; a file is wanted" if Path(input).is_dir() else "does not exist"
@@ -81,17 +80,18 @@ def open_input(
     """The rows of a file, or of standard input where `input` is `-`; read as they are taken.
 
     Args:
-        input: .txt (a line, a text), .jsonl, .json, .csv, .tsv, .parquet, each also .gz, or `-` for
-            lines of text or JSON.
+        input: .txt (a line, a text), .jsonl, .json, .csv, .tsv, .parquet, each also .gz, splits of
+            a JSON file as `PATH.json:train+dev`, or `-` for lines of text or JSON.
         header: as in `read_rows`.
         columns: as in `read_rows`.
         stdin: none: `sys.stdin`.
         report: told how far the file has been read.
     """
-    if input != STDIN and is_json(input):
-        return Inputs(json_rows(Path(input)), input)
+    path, splits = file_and_splits(input)
+    if input != STDIN and is_json(str(path)):
+        return Inputs(json_rows(path, splits), input)
     if input != STDIN:
-        rows = read_rows(Path(input), header=header, columns=columns, report=report)
+        rows = read_rows(path, header=header, columns=columns, report=report)
         return Inputs(rows, input)
     stream = stdin or sys.stdin
     return Inputs(_stream_rows(stream), "standard input", 1 if stream.isatty() else CHUNK)
@@ -99,14 +99,26 @@ def open_input(
 
 def answers_in_json(input: str | None) -> bool:
     """Whether the answers are JSON without being asked: JSONL in and `-` are JSONL out."""
-    return input == STDIN or (
-        input is not None and (is_json(input) or kind_of(Path(input)) == "jsonl")
-    )
+    if input is None or input == STDIN:
+        return input == STDIN
+    path = file_and_splits(input)[0]
+    return is_json(str(path)) or kind_of(path) == "jsonl"
 
 
 def is_json(source: str) -> bool:
     """Whether a file is one JSON value by its name (.json, .json.gz)."""
     return without_compression(source).lower().endswith(".json")
+
+
+def file_and_splits(source: str) -> tuple[Path, str | None]:
+    """A file, and which splits of it are wanted where it is a .json file that is there.
+
+    `full.json:train+dev` are `full.json` and `train+dev`; any other path comes back as it is.
+    """
+    for file, _, splits in (source.rpartition(":"), source.partition(":")):
+        if splits and is_json(file) and Path(file).is_file() and not Path(source).is_file():
+            return Path(file), splits
+    return Path(source), None
 
 
 def _stream_rows(stream: TextIO) -> Iterator[dict[str, Any]]:
@@ -129,16 +141,4 @@ def _stream_rows(stream: TextIO) -> Iterator[dict[str, Any]]:
         if not is_json:
             yield {"text": line.rstrip("\r\n")}
             continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise DataError(f"standard input line {number} is not JSON: {error}") from None
-        if not isinstance(row, dict):
-            raise DataError(f"standard input line {number} is not a JSON object")
-        # halves of surrogate pairs become U+FFFD, as in files
-        yield {
-            key: value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-            if isinstance(value, str) and not value.isascii()
-            else value
-            for key, value in row.items()
-        }
+        yield json_row(Path("standard input"), number, line)

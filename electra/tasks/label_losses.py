@@ -8,34 +8,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from electra.config import FinetuneConfig
-from electra.errors import ConfigError
-from electra.tasks.task import TaskLoss
-
-if TYPE_CHECKING:
-    from electra.tasks.task import Task
+from electra.tasks.task import Task, TaskLoss
+from electra.tasks.task_options import check_options
 
 MOST_WEIGHT = 100.0
 """Of a label's positives, so that a label of one row in ten thousand does not rule the loss."""
 
 
 def check_class_weights(task: type[Task[Any]], config: FinetuneConfig) -> None:
-    """Refuse class weights for a task that has none.
-
-    Raises:
-        ConfigError: naming what they are for.
-    """
-    if config.training.class_weights != "none" and not getattr(task, "weighs_classes", False):
-        raise ConfigError(
-            f"--training.class-weights is {config.training.class_weights}, which is for the labels "
-            f"of text-classification and relation-extraction; leave it out of {task.name}"
-        )
+    """`check_options` by the name it had when class weights were all it checked."""
+    check_options(task, config)
 
 
 def balanced_weights(given: Sequence[str | None], labels: Sequence[str]) -> tuple[float, ...]:

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from electra.config import LabelledDataConfig
-from electra.corpus.files import kind_of, pick_column, read_rows, whole_text
+from electra.corpus.compression import without_compression
+from electra.corpus.files import KINDS, kind_of, pick_column, read_rows, whole_text
 from electra.errors import DataError
-from electra.tasks.inputs import is_json
+from electra.tasks.inputs import file_and_splits, is_json
 from electra.tasks.model_folder import hub_is_reachable
 from electra.tasks.text_files import json_rows, open_trec
 
@@ -33,7 +34,10 @@ TEXT_PAIRS = (
 TEXTS = ("text", "sentence", "sentence1", "premise", "question", "question1", "text_a")
 MORE_TEXTS = ("content", "article", "review", "document", "body", "utterance")
 IDENTITIES = {"id", "idx", "index", "guid", "uid"}
-LABELS = ("label", "labels", "category", "class", "intent", "gold_label", "target", "score")
+LABELS = (
+    *("label", "labels", "category", "class", "intent", "gold_label", "target", "score"),
+    *("stars", "rating", "sentiment", "polarity", "verdict"),
+)
 
 
 @dataclass(frozen=True)
@@ -85,14 +89,40 @@ def read_examples(
     Raises:
         DataError: the file, a column, a text or a label is missing.
     """
-    columns, examples = _read(source, data, labelled, known, allow_empty, data.header)
+    header = header_of(data, known)
+    available, columns, examples = _read(source, data, labelled, known, allow_empty, header)
     names = {name for e in examples for name in e.labels or (e.label,)}
     separator = data.label_separator
     cells = columns.label and (columns.label.split(separator) if separator else [columns.label])
-    if data.header == "auto" and cells and names.issuperset(cells):
+    unnamed = header == "auto" and not _has_a_name(available, data, known)
+    if unnamed and cells and names.issuperset(cells):
         # the "header" ends in one of the labels: it was the first row of data
-        columns, examples = _read(source, data, labelled, known, allow_empty, "false")
+        _, columns, examples = _read(source, data, labelled, known, allow_empty, "false")
     return columns, examples
+
+
+def header_of(data: LabelledDataConfig, known: Columns | None) -> str:
+    """`data.header`; where training read a file without one, this file has none either.
+
+    A header it has all the same where a column is asked for by a name.
+    """
+    if data.header != "auto" or known is None or not known.text.isdigit():
+        return data.header
+    return "auto" if any(not name.isdigit() for name in _asked(data)) else "false"
+
+
+def _asked(data: LabelledDataConfig, known: Columns | None = None) -> list[str]:
+    """Names or numbers that the person gives, then those of the training data."""
+    columns = [data.text_column, data.text_pair_column, data.label_column]
+    if known is not None:
+        columns += [known.text, known.text_pair, known.label]
+    return [name for name in columns if name]
+
+
+def _has_a_name(available: list[str], data: LabelledDataConfig, known: Columns | None) -> bool:
+    """Whether a column has a name that is asked for, or that columns mostly have."""
+    names = {*TEXTS, *MORE_TEXTS, *LABELS, *_asked(data, known)}
+    return any({name, name.casefold()} & names for name in available if not name.isdigit())
 
 
 def _read(
@@ -102,13 +132,14 @@ def _read(
     known: Columns | None,
     allow_empty: bool,
     header: str,
-) -> tuple[Columns, list[LabelledExample]]:
-    asked = [c for c in (data.text_column, data.text_pair_column, data.label_column) if c]
-    rows, note = _open_rows(source, header, asked)
+) -> tuple[list[str], Columns, list[LabelledExample]]:
+    """All columns there are, those chosen, the rows."""
+    rows, note = _open_rows(source, header, _asked(data, known))
     first = next(rows, None)
     if first is None:
         raise DataError(f"{source} holds no rows")
-    columns = choose_columns(list(first), data, source, labelled=labelled, known=known)
+    available = list(first)
+    columns = choose_columns(available, data, source, labelled=labelled, known=known)
     examples = [
         row_example(
             row,
@@ -121,7 +152,7 @@ def _read(
         for number, row in enumerate(itertools.chain([first], rows))
     ]
     examples[0] = replace(examples[0], note=note)
-    return columns, examples
+    return available, columns, examples
 
 
 def _open_rows(source: str, header: str, asked: list[str]) -> tuple[Iterator[dict[str, Any]], str]:
@@ -144,37 +175,72 @@ def choose_columns(
 ) -> Columns:
     """Which columns hold what: those asked for, else the training data's, else by their names.
 
+    Args:
+        available: the columns of the first row.
+        data: columns asked for.
+        source: for messages.
+        labelled: whether a label is wanted.
+        known: the columns of the training data.
+
     Raises:
-        DataError: a column that was asked for is not there, or nothing is left for the text.
+        DataError: a column that was asked for is not there, or is asked for twice; nothing is left
+            for the text or the label.
     """
-    path = Path(source)
-    label = None
-    if labelled:
-        if data.label_column is not None:
-            label = pick_column(available, data.label_column, path)
-        elif known is not None and known.label in available:
-            label = known.label
-        else:
-            label = next((name for name in LABELS if name in available), available[-1])
-    free = [name for name in available if name != label]
-    if data.text_column is not None or data.text_pair_column is not None:
-        text = pick_column(available, data.text_column or "0", path)
-        pair = data.text_pair_column
-        return Columns(text, None if pair is None else pick_column(available, pair, path), label)
-    if known is not None and known.text in free and known.text_pair in (None, *free):
-        return Columns(known.text, known.text_pair, label)
-    for text, pair in TEXT_PAIRS:
-        if text in free and pair in free:
-            return Columns(text, pair, label)
-    free = [name for name in free if name.lower() not in IDENTITIES]
-    if not free:
+    if not available:
+        raise DataError(f"{source} row 1 has no columns")
+    fields = ("text_column", "text_pair_column", *(["label_column"] if labelled else []))
+    wanted = {field: getattr(data, field) for field in fields}
+    asked = {
+        field: pick_column(available, name, Path(source))
+        for field, name in wanted.items()
+        if name is not None
+    }
+    for one, other in itertools.combinations(asked, 2):
+        if asked[one] == asked[other]:
+            flags = [f"--data.{field.replace('_', '-')}" for field in (one, other)]
+            raise DataError(
+                f'{" and ".join(flags)} both name column "{asked[one]}" of {source}; each wants '
+                f"one of its own (there are: {', '.join(available)})"
+            )
+    free = [name for name in available if name not in asked.values()]
+    label = asked.get("label_column")
+    if labelled and label is None:
+        if not free:
+            raise DataError(
+                f"{source} has no column for the label beside the text's; it has: "
+                f"{', '.join(available)}"
+            )
+        label = _guessed_label(free, known)
+        free.remove(label)
+    text, pair = asked.get("text_column"), asked.get("text_pair_column")
+    if text is not None:
+        return Columns(text, pair, label)
+    if pair is None:
+        if known is not None and known.text in free and known.text_pair in (None, *free):
+            return Columns(known.text, known.text_pair, label)
+        for first, second in TEXT_PAIRS:
+            if first in free and second in free:
+                return Columns(first, second, label)
+    names = [name for name in free if name.lower() not in IDENTITIES]
+    if not names:
         raise DataError(
             f"{source} has no column for the text beside the label's; it has: "
             f"{', '.join(available)}"
         )
-    return Columns(
-        next((name for name in TEXTS + MORE_TEXTS if name in free), free[0]), None, label
-    )
+    beside = [first for first, second in TEXT_PAIRS if second == pair]
+    if known is not None:
+        beside.insert(0, known.text)
+    likely = (name for name in (*beside, *TEXTS, *MORE_TEXTS) if name in names)
+    return Columns(next(likely, names[0]), pair, label)
+
+
+def _guessed_label(free: list[str], known: Columns | None) -> str:
+    """The training data's, else by its name, else the last one that is not called like a text."""
+    if known is not None and known.label in free:
+        return str(known.label)
+    others = {*TEXTS, *MORE_TEXTS, *(second for _, second in TEXT_PAIRS)}
+    unlike = [name for name in free if name not in others and name.lower() not in IDENTITIES]
+    return next((name for name in LABELS if name in free), (unlike or free)[-1])
 
 
 def row_example(
@@ -252,16 +318,16 @@ def source_rows(source: str, header: str, asked: Iterable[str]) -> Iterator[dict
     Raises:
         DataError: it is neither.
     """
-    if Path(source).is_file():
-        if is_json(source):
-            return json_rows(Path(source))
-        return read_rows(Path(source), header=header, columns=asked)
-    identity, colon, split = source.rpartition(":")
-    if colon and split and Path(identity).is_file():
-        if is_json(identity):
-            return json_rows(Path(identity), split)
-        raise DataError(f"{identity} has no splits, as a .json file may; leave :{split} out")
-    if colon and split and not Path(identity).suffix and identity.count("/") in (0, 1, 2):
+    path, splits = file_and_splits(source)
+    if path.is_file():
+        if is_json(str(path)):
+            return json_rows(path, splits)
+        return read_rows(path, header=header, columns=asked)
+    file, colon, split = source.rpartition(":")
+    if colon and split and Path(file).is_file():
+        raise DataError(f"{file} has no splits, as a .json file may; leave :{split} out")
+    identity, colon, split = source.partition(":")  # a split may have more of them: train[:80%]
+    if colon and split and not _is_file_name(identity) and identity.count("/") in (0, 1, 2):
         return _hub_rows(identity, split, source)
     raise DataError(
         f"{source} does not exist (a CSV, TSV, JSONL, JSON or Parquet file is wanted, or a data "
@@ -269,8 +335,15 @@ def source_rows(source: str, header: str, asked: Iterable[str]) -> Iterator[dict
     )
 
 
+def _is_file_name(name: str) -> bool:
+    """Whether a name ends as those of files do; one of the Hub may have dots, as PAN-X.zh."""
+    whole = without_compression(name)
+    return whole != name or Path(whole).suffix.lower() in (*KINDS, ".json")
+
+
 def _hub_rows(identity: str, split: str, source: str) -> Iterator[dict[str, Any]]:
     import datasets
+    from datasets.exceptions import DatasetsError
 
     owner_and_name, configuration = identity, None
     if identity.count("/") == 2:
@@ -282,7 +355,7 @@ def _hub_rows(identity: str, split: str, source: str) -> Iterator[dict[str, Any]
         )
     try:
         loaded = datasets.load_dataset(owner_and_name, configuration, split=split)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError, DatasetsError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise DataError(f"{source} could not be had from the Hub: {first}") from None
     names = {

@@ -36,7 +36,7 @@ def learn_labels(examples: Sequence[LabelledExample], place: str) -> tuple[str, 
         place: file and column, for messages.
 
     Raises:
-        DataError: there is one label alone, or another in each row; one row has a list and
+        DataError: there is one label alone, or another in every second row; one row has a list and
             another has not; names or NaN stand among numbers that are not whole.
     """
     sets = [e for e in examples if e.labels is not None]
@@ -47,10 +47,10 @@ def learn_labels(examples: Sequence[LabelledExample], place: str) -> tuple[str, 
         return REGRESSION, ()
     if len(names) == 1:
         raise DataError(f'{place} holds one label alone, "{names.pop()}"; two or more are wanted')
-    if len(names) == len(examples) > 20:
+    if len(names) > max(20, len(examples) // 2):
         raise DataError(
-            f"{place} holds another value in each of the {len(examples)} rows; name the "
-            "label's column with --data.label-column"
+            f"{place} holds {len(names)} values in {len(examples)} rows, too many to be labels; "
+            "name the label's column with --data.label-column"
         )
     return CLASSIFICATION, _in_order(names)
 
@@ -104,7 +104,7 @@ def _is_float(name: str) -> bool:
 
 def _in_order(names: set[str]) -> tuple[str, ...]:
     whole = all(name.removeprefix("-").isdecimal() for name in names)
-    return tuple(sorted(names, key=int) if whole else sorted(names))
+    return tuple(sorted(names, key=lambda name: (int(name), name)) if whole else sorted(names))
 
 
 def check_label(example: LabelledExample, problem_type: str, labels: Sequence[str]) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TextIO
 
 import numpy as np
@@ -21,7 +20,7 @@ from electra.errors import ConfigError, DataError
 from electra.evaluation import metrics
 from electra.tasks import relation_scores
 from electra.tasks.batches import Feature
-from electra.tasks.inputs import CHUNK, STDIN, open_input
+from electra.tasks.inputs import CHUNK, STDIN, file_and_splits, is_json, open_input
 from electra.tasks.label_losses import balanced_weights
 from electra.tasks.labels import require_known
 from electra.tasks.regularizers import Divergence, class_divergence
@@ -151,8 +150,9 @@ class RelationExtraction(SequenceClassifier[RelationExample]):
         self, input: str, data: LabelledDataConfig, stdin: TextIO | None = None
     ) -> tuple[Iterator[RelationExample], int]:
         """SemEval's format, lines with <e1> and <e2>, or rows."""
-        if input != STDIN and kind_of(Path(input)) == "text":
-            return read_text(Path(input), labelled=False), CHUNK
+        path, _ = file_and_splits(input)
+        if input != STDIN and not is_json(str(path)) and kind_of(path) == "text":
+            return read_text(path, labelled=False), CHUNK
         columns = self._columns(data)
         source = open_input(input, header=data.header, columns=columns.asked(), stdin=stdin)
         examples = (

@@ -16,6 +16,7 @@ from typing import Any
 
 from electra.corpus.files import kind_of, pick_column, read_lines
 from electra.errors import DataError
+from electra.tasks.inputs import is_json
 from electra.tasks.labelled_data import label_name, source_rows
 
 TEXTS = ("text", "sentence")
@@ -64,7 +65,8 @@ def read_relations(
     """All examples of a file or of a split of the Hub.
 
     Args:
-        source: .txt in SemEval's format, .jsonl, .csv, .tsv, .parquet (each also .gz), `ID:split`.
+        source: .txt in SemEval's format, .jsonl, .csv, .tsv, .parquet, .json (each also .gz),
+            splits of a .json file, `ID:split`.
         header: of CSV and TSV, as in `read_rows`.
         columns: names of the columns.
         labelled: whether a label is wanted.
@@ -73,7 +75,7 @@ def read_relations(
         DataError: what is missing or wrong, by file and row.
     """
     path = Path(source)
-    if path.is_file() and kind_of(path) == "text":
+    if path.is_file() and not is_json(source) and kind_of(path) == "text":
         examples = list(read_text(path, labelled=labelled))
     else:
         rows = source_rows(source, header, columns.asked())

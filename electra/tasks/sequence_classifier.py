@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
@@ -26,8 +26,6 @@ E = TypeVar("E")
 
 class SequenceClassifier(Task[E]):
     """The head of `AutoModelForSequenceClassification`, cross-entropy, the likeliest label."""
-
-    weighs_classes: ClassVar[bool] = True
 
     labels: tuple[str, ...]
     """Names of the outputs."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from electra.config import LabelledDataConfig
-from electra.corpus.files import read_lines
+from electra.corpus.files import read_lines, whole_text
 from electra.errors import DataError
 from electra.tasks.inputs import is_json
 from electra.tasks.labelled_data import Columns, source_rows
@@ -162,7 +162,8 @@ def question_of(
             raise DataError(f'{place} has no text in "{column}"{has}')
         if not value.strip() and not may_be_empty:
             raise DataError(f'{place} has an empty text in "{column}"')
-        return _clean(value)
+        whole: str = whole_text(value)  # offsets stay
+        return whole
 
     identity = row.get("id")
     identity = identity if isinstance(identity, str | int) else number
@@ -242,7 +243,7 @@ def _answers(row: Mapping[str, Any], column: str, place: str) -> list[tuple[str,
             raise DataError(f'{place} answer {i} has no "text"; a question without has no answers')
         if not isinstance(start, int) or isinstance(start, bool):
             raise DataError(f'{place} answer {i} has no whole number in "answer_start"')
-    return [(_clean(text), start) for text, start in zip(texts, starts, strict=True)]
+    return [(whole_text(text), start) for text, start in zip(texts, starts, strict=True)]
 
 
 def _nearest(answer: str, start: int, context: str) -> int | None:
@@ -261,10 +262,3 @@ def _list(value: Any, name: str, source: str, where: str) -> list[Any]:
             "data[].paragraphs[].qas[])"
         )
     return found
-
-
-def _clean(text: str) -> str:
-    """Halves of surrogate pairs, which no tokenizer takes, become U+FFFD; offsets stay."""
-    if text.isascii():
-        return text
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

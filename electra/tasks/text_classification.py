@@ -47,7 +47,7 @@ from electra.tasks.labels import (
 from electra.tasks.regularizers import OF_PROBLEM_TYPE, Divergence
 from electra.tasks.sequence_classifier import SequenceClassifier, same_answer
 from electra.tasks.task import Logits, Prediction, TaskLoss
-from electra.tasks.text_inputs import check_pair, open_texts
+from electra.tasks.text_inputs import check_pair, open_texts, text_examples
 from electra.tasks.text_windows import encode_texts, mean_logits
 
 if TYPE_CHECKING:
@@ -112,6 +112,12 @@ class TextClassification(SequenceClassifier[LabelledExample]):
             out_of_scope_label=data.out_of_scope_label,
         )
         task._check_settings(source)
+        smoothing = config.training.label_smoothing
+        if smoothing and problem_type == REGRESSION:
+            raise ConfigError(
+                f"--training.label-smoothing is {smoothing:g}, which is for labels; {source} has "
+                "numbers (regression)"
+            )
         if config.training.class_weights == "none":
             return task, examples
         if problem_type == REGRESSION:
@@ -204,15 +210,12 @@ class TextClassification(SequenceClassifier[LabelledExample]):
         return examples
 
     def of_texts(self, texts: Sequence[Any]) -> list[LabelledExample]:
-        """From texts, or pairs of them for a model of two sentences."""
-        examples = []
-        for i, text in enumerate(texts):
-            if isinstance(text, str) == self.has_pair:
-                wanted = "two sentences" if self.has_pair else "one sentence"
-                raise DataError(f"input {i}: the model reads {wanted}")
-            first, second = (text, None) if isinstance(text, str) else text
-            examples.append(LabelledExample(i, first, second))
-        return examples
+        """From texts, or pairs of them for a model of two sentences.
+
+        Raises:
+            DataError: an input is something else, or no UTF-8.
+        """
+        return text_examples(texts, self.has_pair)
 
     def of_arguments(self, texts: Sequence[str]) -> list[LabelledExample]:
         """For a model of two sentences the texts come in twos."""
@@ -388,6 +391,7 @@ class TextClassification(SequenceClassifier[LabelledExample]):
         truth = [e.label for e in examples]
         if self.problem_type == CLASSIFICATION:
             return same_answer(truth, [f'"{p["label"]}"' for p in predictions])
-        if float(np.ptp([p["score"] for p in predictions])) >= 1e-3:
+        spread = float(np.ptp([float(e.label or "nan") for e in examples]))
+        if float(np.ptp([p["score"] for p in predictions])) >= 1e-3 * spread:
             return None
         return same_answer(truth, ["the same number"] * len(predictions))

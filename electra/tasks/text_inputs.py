@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
 from electra.config import LabelledDataConfig
 from electra.corpus.compression import without_compression
 from electra.errors import DataError
-from electra.tasks.inputs import CHUNK, open_input
-from electra.tasks.labelled_data import Columns, LabelledExample, choose_columns, row_example
+from electra.tasks.inputs import CHUNK, check_utf8, open_input
+from electra.tasks.labelled_data import (
+    Columns,
+    LabelledExample,
+    choose_columns,
+    header_of,
+    row_example,
+)
 from electra.tasks.text_files import TREC_LABELS, open_trec
 
 
@@ -33,11 +39,9 @@ def open_texts(
         if found is not None:
             return _examples(found[0], input, data, known), CHUNK
     names = (data.text_column, data.text_pair_column, known.text, known.text_pair)
-    # trained on a file without a header, so this one has none either
-    headerless = data.header == "auto" and known.text.isdigit()
     source = open_input(
         input,
-        header="false" if headerless else data.header,
+        header=header_of(data, known),
         columns=[name for name in names if name],
         stdin=stdin,
     )
@@ -61,6 +65,24 @@ def _examples(
         yield row_example(row, columns, number, where, allow_empty=True)
     if columns is None:
         raise DataError(f"{place} holds no rows")
+
+
+def text_examples(texts: Sequence[Any], has_pair: bool) -> list[LabelledExample]:
+    """From texts, or pairs of them for a model of two sentences.
+
+    Raises:
+        DataError: an input is something else, or no UTF-8.
+    """
+    examples = []
+    for i, given in enumerate(texts):
+        parts = given if has_pair and isinstance(given, tuple | list) else (given,)
+        if len(parts) != 1 + has_pair or not all(isinstance(part, str) for part in parts):
+            wanted = "two sentences, (text, text)" if has_pair else "one sentence, a text"
+            raise DataError(f"input {i}: the model reads {wanted}; {given!r:.80} was given")
+        for part in parts:
+            check_utf8(part, f"input {i}")
+        examples.append(LabelledExample(i, *parts))
+    return examples
 
 
 def check_pair(given: bool, wanted: bool, source: str) -> None:

@@ -165,3 +165,15 @@ def test_columns_by_name_and_number() -> None:
 def test_json_rows_keep_their_types(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", json.dumps({"text": "a", "n": 1, "f": None}) + "\n")
     assert list(read_rows(path)) == [{"text": "a", "n": 1, "f": None}]
+
+
+@pytest.mark.parametrize("header", ["auto", "true"])
+@pytest.mark.parametrize("first", ["label,text,label", "text,what it says,text "])
+def test_two_columns_of_one_name(tmp_path: Path, header: str, first: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"{first}\n1,2,3\n")
+    with pytest.raises(DataError, match=r"a\.csv has two columns of one name: "):
+        list(read_rows(path, header=header, columns=["text"]))
+    assert next(read_rows(path, header="false")) == dict(zip("012", first.split(","), strict=True))
+    path.write_text("v1,text,,\n1,2,,\n")
+    assert [row["text"] for row in read_rows(path, header=header, columns=["text"])] == ["2"]

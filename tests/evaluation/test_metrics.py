@@ -26,6 +26,7 @@ def test_mcc_by_hand() -> None:
     expected = (4 * 5 - 1 * 2) / math.sqrt(5 * 6 * 6 * 7)
     assert metrics.mcc(truth, predicted) == pytest.approx(expected)
     assert metrics.mcc(["a", "b"], ["a", "a"]) == 0.0
+    assert metrics.mcc(["a", "a"], ["a", "a"]) == 0.0  # scikit-learn warns of it
 
 
 def test_auc_is_the_share_of_ordered_pairs() -> None:

@@ -13,12 +13,12 @@ from sklearn.utils.class_weight import compute_class_weight
 from electra.config import FinetuneConfig, FinetuneTrainingConfig, HeadConfig
 from electra.errors import ConfigError
 from electra.tasks.batches import Feature
-from electra.tasks.label_losses import balanced_weights, check_class_weights, positive_weights
+from electra.tasks.label_losses import balanced_weights, positive_weights
 from electra.tasks.labelled_data import Columns
 from electra.tasks.labels import CLASSIFICATION, MULTI_LABEL
 from electra.tasks.objective import FinetuneObjective
 from electra.tasks.relation_extraction import RelationExtraction
-from electra.tasks.task import load_task, save_task, task_class
+from electra.tasks.task import load_task, save_task
 from electra.tasks.text_classification import TextClassification
 
 BALANCED = FinetuneConfig(training=FinetuneTrainingConfig(class_weights="balanced"))
@@ -127,21 +127,17 @@ def test_weights_come_from_training_and_do_not_stay(tmp_path: Path) -> None:
     }
 
 
-def test_other_tasks_refuse_class_weights(tmp_path: Path) -> None:
+def test_numbers_have_no_classes(tmp_path: Path) -> None:
     scores = [{"text": "x", "label": x} for x in (1.5, 2.5, 3)]
     with pytest.raises(
         ConfigError, match=r"class-weights is balanced, which is for labels; .* has"
     ):
         TextClassification.from_training(write(tmp_path / "a.jsonl", scores), BALANCED)
-    for name in ("token-classification", "question-answering", "multiple-choice"):
-        with pytest.raises(
-            ConfigError,
-            match=f"which is for the labels of text-classification and relation.* out of {name}",
-        ):
-            check_class_weights(task_class(name), BALANCED)
-        check_class_weights(task_class(name), FinetuneConfig())
-    for name in ("text-classification", "relation-extraction"):
-        check_class_weights(task_class(name), BALANCED)
+    smooth = FinetuneConfig(training=FinetuneTrainingConfig(label_smoothing=0.1))
+    with pytest.raises(
+        ConfigError, match=r"^--training\.label-smoothing is 0\.1, which is for labels; .* has numb"
+    ):
+        TextClassification.from_training(write(tmp_path / "a.jsonl", scores), smooth)
 
 
 def test_the_objective_divides_by_the_weights(encoders: dict[str, Path]) -> None:

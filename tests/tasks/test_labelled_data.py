@@ -29,6 +29,8 @@ def write(path: Path, text: str) -> str:
         (["0", "1"], Columns("0", None, "1")),
         (["question", "sentence", "label"], Columns("question", "sentence", "label")),
         (["words", "verdict"], Columns("words", None, "verdict")),
+        (["stars", "words"], Columns("words", None, "stars")),
+        (["gold", "review"], Columns("review", None, "gold")),
     ],
 )
 def test_columns_are_found_by_name(available: list[str], expected: Columns) -> None:
@@ -36,9 +38,9 @@ def test_columns_are_found_by_name(available: list[str], expected: Columns) -> N
 
 
 def test_asked_columns_win() -> None:
-    asked = LabelledDataConfig(text_column="1", text_pair_column="b", label_column="a")
+    asked = LabelledDataConfig(text_column="1", text_pair_column="c", label_column="a")
     chosen = choose_columns(["a", "b", "c", "label"], asked, "file.tsv")
-    assert chosen == Columns("b", "b", "a")
+    assert chosen == Columns("b", "c", "a")
     only = LabelledDataConfig(text_column="sentence1")
     available = ["sentence1", "sentence2", "label"]
     assert choose_columns(available, only, "f").text_pair is None
@@ -136,3 +138,114 @@ def test_hub_rows_have_label_names(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_label_names() -> None:
     values = [1, 1.0, "1", " 1 ", "1.0", 2.5, True, None, float("nan")]
     assert [label_name(v) for v in values] == ["1", "1", "1", "1", "1.0", "2.5", "True", "", ""]
+
+
+@pytest.mark.parametrize(
+    ("asked", "available", "expected"),
+    [
+        ({"label_column": "gold", "text_pair_column": "b"}, "gold,a,b", Columns("a", "b", "gold")),
+        ({"text_column": "review"}, "stars,review", Columns("review", None, "stars")),
+        ({"text_column": "review"}, "points,review", Columns("review", None, "points")),
+        ({"text_column": "label"}, "label,other", Columns("label", None, "other")),
+        ({"text_pair_column": "text2"}, "id,x,text1,text2,y", Columns("text1", "text2", "y")),
+        ({"text_pair_column": "0"}, "0,1,2", Columns("1", "0", "2")),
+    ],
+)
+def test_what_is_asked_for_is_not_guessed_again(
+    asked: dict[str, str], available: str, expected: Columns
+) -> None:
+    assert choose_columns(available.split(","), LabelledDataConfig(**asked), "f.csv") == expected
+
+
+def test_columns_for_two_things_and_too_few() -> None:
+    twice = LabelledDataConfig(text_column="1", label_column="b")
+    with pytest.raises(
+        DataError,
+        match=r'^--data\.text-column and --data\.label-column both name column "b" of f\.csv; each '
+        r"wants one of its own \(there are: a, b\)$",
+    ):
+        choose_columns(["a", "b"], twice, "f.csv")
+    assert choose_columns(["a", "b"], twice, "f.csv", labelled=False).text == "b"
+    alone = LabelledDataConfig(text_column="text")
+    with pytest.raises(DataError, match="no column for the label beside the text's; it has: text"):
+        choose_columns(["text"], alone, "f.csv")
+
+
+def test_a_first_row_of_nothing(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", '{}\n{"text": "x", "label": 1}')
+    with pytest.raises(DataError, match=r"a\.jsonl row 1 has no columns$"):
+        read_examples(path, AUTO)
+
+
+def test_another_file_is_read_as_the_training_file_was(tmp_path: Path) -> None:
+    headerless = write(tmp_path / "a.csv", "spam,hello there\nham,good day\n")
+    trained = Columns("1", None, "0")
+    asked = LabelledDataConfig(text_column="1", label_column="0")
+    for data in (AUTO, asked):
+        columns, examples = read_examples(headerless, data, known=trained)
+        assert columns == trained
+        assert [e.label for e in examples] == ["spam", "ham"]
+    named = LabelledDataConfig(text_column="body")
+    path = write(tmp_path / "b.csv", "gold,body\nspam,hello\n")
+    assert [e.text for e in read_examples(path, named, known=trained)[1]] == ["hello"]
+    # a header too long to be one by its looks, but training knew the name
+    known = Columns("body", None, "what it is called")
+    path = write(tmp_path / "c.csv", "body,what it is called\nhello,spam\n")
+    columns, examples = read_examples(path, AUTO, known=known)
+    assert columns == known
+    assert [e.text for e in examples] == ["hello"]
+
+
+def test_a_column_called_like_one_of_its_labels(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "text,spam\nbuy it,spam\nhello you,ham\n")
+    columns, examples = read_examples(path, AUTO)
+    assert columns == Columns("text", None, "spam")
+    assert [e.text for e in examples] == ["buy it", "hello you"]
+    path = write(tmp_path / "b.csv", "body2,spam\nbuy it,spam\nhello you,ham\n")
+    asked = LabelledDataConfig(label_column="spam")
+    assert len(read_examples(path, asked)[1]) == 2
+    assert len(read_examples(path, AUTO, known=Columns("body2", None, "spam"))[1]) == 2
+    assert len(read_examples(path, AUTO)[1]) == 3  # nothing tells it from a row
+
+
+def test_names_of_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    asked = []
+
+    def load(name: str, configuration: str | None, split: str) -> datasets.Dataset:
+        asked.append((name, configuration, split))
+        return datasets.Dataset.from_dict({"text": ["x"], "label": ["a"]})
+
+    monkeypatch.setattr(labelled_data, "hub_is_reachable", lambda: True)
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    for name in ("google/xtreme/PAN-X.zh:train", "owner/name.v2:train[:80%]"):
+        assert len(read_examples(name, AUTO)[1]) == 1
+    assert asked == [
+        ("google/xtreme", "PAN-X.zh", "train"),
+        ("owner/name.v2", None, "train[:80%]"),
+    ]
+    for name in ("gone.csv:train", "gone.json:train", "gone.TSV:x", "gone.jsonl.gz:x"):
+        with pytest.raises(DataError, match="does not exist"):
+            read_examples(name, AUTO)
+    assert len(asked) == 2
+
+
+@pytest.mark.parametrize("kind", ["RuntimeError", "DatasetsError", "ValueError"])
+def test_what_the_hub_complains_of_is_one_line(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    error = {"RuntimeError": RuntimeError, "ValueError": ValueError}.get(
+        kind, datasets.exceptions.DatasetsError
+    )
+
+    def load(*_: object, **__: object) -> None:
+        raise error("scripts are no longer supported\nand more")
+
+    monkeypatch.setattr(labelled_data, "hub_is_reachable", lambda: True)
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    with pytest.raises(
+        DataError,
+        match=r"^a/b:train could not be had from the Hub: scripts are no longer supported$",
+    ):
+        read_examples("a/b:train", AUTO)

@@ -438,6 +438,14 @@ def test_the_model_answers_whatever_the_form(
     assert list(predict(model=result.output, input=official)) == [by_argument | {"id": 8001}]
     (by_line,) = predict(model=result.output, input="-", stdin=io.StringIO(marked + "\n"))
     assert by_line == by_argument
+    listed = write(tmp_path / "a.json", json.dumps(rows[:2]))
+    two = [(p["id"], p["label"]) for p in from_rows[:2]]
+    assert [(p["id"], p["label"]) for p in predict(model=result.output, input=listed)] == two
+    assert [e.label for e in read(listed)] == [row["label"] for row in rows[:2]]
+    splits = write(tmp_path / "b.json", json.dumps({"dev": rows[:2], "test": rows[2:]}))
+    named = predict(model=result.output, input=f"{splits}:dev")
+    assert [(p["id"], p["label"]) for p in named] == two
+    assert len(read(f"{splits}:test")) == 78
     with pytest.raises(DataError, match="input 0 has no <e1> and no </e1> and no <e2>"):
         predict(model=result.output, texts=["no marks"])
 

@@ -20,7 +20,7 @@ from electra.tasks.model_folder import (
 )
 from electra.tasks.objective import FinetuneObjective
 from electra.tasks.predictor import Predictor
-from electra.tasks.task import load_task, save_task, task_class
+from electra.tasks.task import Prediction, load_task, save_task, task_class
 from electra.tasks.text_classification import CLASSIFICATION, REGRESSION, TextClassification
 from tests.tiny import make_encoder
 
@@ -55,8 +55,19 @@ def test_numbers_that_are_not_whole_are_regression(tmp_path: Path) -> None:
 def test_columns_that_cannot_be_labels(tmp_path: Path) -> None:
     with pytest.raises(DataError, match='column "label" holds one label alone, "a"'):
         learn(tmp_path / "a.jsonl", rows(["a", "a"]))
-    with pytest.raises(DataError, match="another value in each of the 30 rows"):
-        learn(tmp_path / "a.jsonl", rows([f"x{i}" for i in range(30)]))
+    for values in (list(range(30)), [0, *range(29)], [i // 2 for i in range(41)]):
+        with pytest.raises(
+            DataError, match=r"holds \d\d values in \d\d rows, too many to be labels; name the"
+        ):
+            learn(tmp_path / "a.jsonl", rows([f"x{i}" for i in values]))
+    for values in (list(range(20)), [i // 2 for i in range(80)]):
+        assert learn(tmp_path / "a.jsonl", rows([f"x{i}" for i in values])).labels
+
+
+def test_labels_of_one_number_have_an_order(tmp_path: Path) -> None:
+    labels = [*("1", "01", "001"), *(f"{'0' * i}2" for i in range(9))]
+    learned = learn(tmp_path / "a.jsonl", rows(list(labels))).labels
+    assert learned == ("001", "01", "1", *(f"{'0' * i}2" for i in reversed(range(9))))
 
 
 def test_an_unseen_label_is_named_with_file_and_row(tmp_path: Path) -> None:
@@ -265,11 +276,42 @@ def test_decode_metrics_and_collapse() -> None:
     assert "the same number" in str(SCORES.collapsed(scored, [answers[0]] * 2))
 
 
+@pytest.mark.parametrize("scale", [1e-5, 1.0, 1e5])
+def test_a_collapse_is_one_whatever_the_scale(scale: float) -> None:
+    examples = [LabelledExample(i, "x", "y", str(label * scale)) for i, label in enumerate([1, 3])]
+
+    def answers(spread: float) -> list[Prediction]:
+        return SCORES.decode(examples, [], [np.array([0.0]), np.array([spread * scale])])
+
+    assert SCORES.collapsed(examples, answers(0.01)) is None
+    assert "the same number" in str(SCORES.collapsed(examples, answers(0.001)))
+
+
+@pytest.mark.parametrize(
+    ("task", "given", "message"),
+    [
+        (PAIR, ("a", "b", "c"), r"two sentences, \(text, text\); \('a', 'b', 'c'\) was given"),
+        (PAIR, (1, 2), r"two sentences, \(text, text\); \(1, 2\) was given"),
+        (PAIR, "ab", r"two sentences, \(text, text\); 'ab' was given"),
+        (PAIR, None, "two sentences"),
+        (SINGLE, 3, "one sentence, a text; 3 was given"),
+        (SINGLE, ["a"], "one sentence"),
+        (SINGLE, "a\udcff", r"input 0 is not UTF-8: character 2 is byte 0xff"),
+        (PAIR, ("a", "\ud800"), r"input 0 is not UTF-8: character 1 is U\+D800"),
+    ],
+)
+def test_inputs_of_another_form(task: TextClassification, given: object, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        task.of_texts([given])
+    assert PAIR.of_texts([["a", "b"]]) == PAIR.of_texts([("a", "b")])
+
+
 def test_only_the_head_learns(encoders: dict[str, Path]) -> None:
     model = SINGLE.build_model(str(encoders["bert"]), HeadConfig())
     objective = FinetuneObjective(SINGLE, model, train_encoder=False)
     learning = {name for name, p in objective.named_parameters() if p.requires_grad}
-    assert learning == {"model.classifier.weight", "model.classifier.bias"}
+    parts = ("model.classifier", "model.bert.pooler.dense")  # the pooler is of the head
+    assert learning == {f"{part}.{name}" for part in parts for name in ("weight", "bias")}
 
 
 def test_predictor_keeps_order_whatever_the_batch_size(encoders: dict[str, Path]) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from electra.config import FinetuneConfig, LabelledDataConfig
 from electra.errors import ConfigError, DataError
 from electra.evaluation import metrics
-from electra.tasks.inputs import open_input
+from electra.tasks.inputs import answers_in_json, file_and_splits, open_input, require_one
 from electra.tasks.labelled_data import LabelledExample, read_examples
 from electra.tasks.labels import kinds_note, learn_labels
 from electra.tasks.text_classification import TextClassification
@@ -245,3 +246,29 @@ def test_out_of_scope_metrics(tmp_path: Path) -> None:
     scores = write(tmp_path / "a.csv", "text,score\none,1.5\ntwo,2.5\n")
     with pytest.raises(ConfigError, match=r"is oos, which is for one label a row; .* have numbers"):
         TextClassification.from_training(scores, config)
+
+
+def test_splits_in_predict_and_score(tmp_path: Path) -> None:
+    source = write(tmp_path / "full.json", json.dumps(SPLITS))
+    for name in (f"{source}:train", f"{source}:train+val"):
+        require_one([], name)
+        assert answers_in_json(name)
+        assert next(open_input(name).rows) == {"text": "play it", "label": "music"}
+    assert file_and_splits(f"{source}:train[:80%]") == (Path(source), "train[:80%]")
+    with pytest.raises(DataError, match=r'has no split "train\[:80%\]"; it has: oos_train, train'):
+        texts(f"{source}:train[:80%]")
+    with pytest.raises(DataError, match=r"gone\.json:train does not exist"):
+        require_one([], str(tmp_path / "gone.json:train"))
+
+
+def test_json_from_standard_input_is_read_as_from_files(tmp_path: Path) -> None:
+    lines = '{"text": "a\\ud800é", "n": 1}\n\n'
+    source = write(tmp_path / "a.jsonl", lines)
+    rows = list(open_input("-", stdin=io.StringIO(lines)).rows)
+    assert rows == list(open_input(source).rows) == [{"text": "a\ufffdé", "n": 1}]
+    for bad, message in (
+        ("[1]\n", "standard input line 2 is list; a JSON object is wanted"),
+        ("{\n", "standard input line 2 is not JSON: "),
+    ):
+        with pytest.raises(DataError, match=message):
+            list(open_input("-", stdin=io.StringIO('{"text": "x"}\n' + bad)).rows)
