@@ -209,9 +209,10 @@ def readme_figures() -> str:
 
 
 def _table(rows: list[dict[str, Any]]) -> list[str]:
-    head = "| " + " | ".join(name.replace("_", " ") for name in rows[0]) + " |"
-    body = ["| " + " | ".join(_shown(v) for v in row.values()) + " |" for row in rows]
-    return [head, "|" + "---|" * len(rows[0]), *body]
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    head = "| " + " | ".join(name.replace("_", " ") for name in names) + " |"
+    cells = [[_shown(row[name]) if name in row else "" for name in names] for row in rows]
+    return [head, "|" + "---|" * len(names), *("| " + " | ".join(row) + " |" for row in cells)]
 
 
 def _shown(value: object) -> str:

@@ -27,9 +27,9 @@ from electra.finetuning.several_seeds import train_seeds
 from electra.finetuning.several_tasks import SeveralTasks, read_tasks
 from electra.recipe import resolve
 from electra.tasks.budget import with_budget
-from electra.tasks.label_losses import check_class_weights
 from electra.tasks.model_folder import find_encoder
 from electra.tasks.task import task_class
+from electra.tasks.task_options import check_options
 from electra.training.distributed import join_world, leave_world
 from electra.training.run_folder import open_run
 from electra.training.run_identity import identity, same_content
@@ -148,7 +148,7 @@ def finetune(
             assert train is not None, "checked above"
             assert validation is not None, "checked above"
             built = task_class(task)
-            check_class_weights(built, config)
+            check_options(built, config)
             learned, examples = built.from_training(train, config)
             data = TaskData(learned, examples, learned.read(validation, config.data))
             facts |= {"train": identity(train), "validation": identity(validation)}

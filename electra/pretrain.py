@@ -139,7 +139,12 @@ def _train(
     objective.model.use_attention(training_attention(device, config.data.max_length))
     optimizer = build_optimizer(objective, config.optimizer, apart=_apart(objective, config))
     examples = examples_of(corpus, "train", config, special)
-    source = CorpusSource(examples, seed=config.training.seed, with_ids=objective.wants_ids)
+    source = CorpusSource(
+        examples,
+        seed=config.training.seed,
+        weights=corpus.weights,
+        with_ids=objective.wants_ids,
+    )
     if examples.unused_share > 0.1 and world.is_main:
         console.print(
             f"{examples.unused_share:.0%} of the tokens are left out: two_segments drops what a "

@@ -18,7 +18,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from electra.config import BUDGETS
+from electra.config import BUDGETS, CleaningSettings, PrepareSettings
 from electra.config.objective import without_inapplicable
 from electra.errors import ConfigError, did_you_mean
 
@@ -92,6 +92,40 @@ def resolve(cls: type[T], layers: Sequence[tuple[str, Values]]) -> T:
     return cls(**{name: hints[name](**merged[name]) for name in sections})
 
 
+def prepare_settings(flags: PrepareSettings, tables: Values, origin: str) -> PrepareSettings:
+    """A recipe of `prepare` under the flags: a flag that is not at its default wins.
+
+    Args:
+        flags: from the command line.
+        tables: the fields of `PrepareSettings`, and a table `cleaning`.
+        origin: for messages.
+
+    Raises:
+        ConfigError: unknown field, wrong type, value out of range.
+    """
+    given = dict(tables)
+    cleaning = given.pop("cleaning", {})
+    if not isinstance(cleaning, Mapping):
+        raise ConfigError(f'{origin}: "cleaning" is a table, not a single value')
+    values = _checked_table(PrepareSettings, "prepare", given, origin)
+    values["cleaning"] = _under(
+        flags.cleaning, _checked_table(CleaningSettings, "cleaning", cleaning, origin)
+    )
+    return _under(flags, values)
+
+
+def _under(flags: T, values: Mapping[str, Any]) -> T:
+    """The values of a recipe, and of the flags those that are not at their defaults."""
+    default = type(flags)()
+    chosen = {
+        field.name: getattr(flags, field.name)
+        for field in dataclasses.fields(flags)  # type: ignore[arg-type]
+        if getattr(flags, field.name) != getattr(default, field.name)
+        and not dataclasses.is_dataclass(getattr(flags, field.name))
+    }
+    return type(flags)(**{**values, **chosen})
+
+
 def _checked_table(cls: type, name: str, table: Values, origin: str) -> dict[str, Any]:
     hints = typing.get_type_hints(cls)
     result = {}
@@ -122,6 +156,8 @@ def _coerce(value: Any, kind: Any, where: str) -> Any:
             return value
         if isinstance(value, str) and value.lower() in spelled:
             return spelled[value.lower()]
+    elif origin is tuple and isinstance(value, list):
+        return tuple(_coerce(entry, arguments[0], where) for entry in value)
     elif kind is str and isinstance(value, str | int):
         return str(value)
     elif kind in (int, float) and not isinstance(value, bool):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 from rich.console import Console
@@ -11,7 +11,7 @@ from rich.console import Console
 from electra.cli.app import Overrides, Overwrite, app, fields_help, progress_console
 from electra.config import PrepareSettings, PretrainConfig
 from electra.errors import ConfigError
-from electra.recipe import nest, read_recipe, recipe_names, resolve
+from electra.recipe import nest, prepare_settings, read_recipe, recipe_names, resolve
 
 DEFAULT_SETTINGS = PrepareSettings()
 
@@ -21,31 +21,45 @@ def prepare(
     *sources: str,
     output: Path,
     settings: Annotated[PrepareSettings, Parameter(name="*")] = DEFAULT_SETTINGS,
+    recipe: str | None = None,
     workers: int | None = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Turn raw text into a corpus folder: tokenizer, token shards, manifest.
 
+    Interrupted or killed, the same command goes on where it was and ends with the same bytes.
+
     Parameters
     ----------
     sources
         Files, folders or globs of .txt (a blank line ends a document), .jsonl, .csv, .tsv,
-        .parquet, each also .gz.
+        .parquet, .arrow, .wet, each also .gz, .zst, .xz, .bz2; hub:owner/name for a data set of
+        the Hub; - for standard input (text or JSON lines).
     output
         The corpus folder to make.
+    recipe
+        A .toml file with the fields above, a table [cleaning], and [[sources]] tables of path,
+        name, weight and text_column: with weights, training reads the sources in these shares.
+        Flags that are not at their defaults win over it.
     workers
-        Threads of the tokenizer; default one a core.
+        Processes; default one a core. The result does not depend on it.
     overwrite
         Move an old corpus folder to NAME.old-1.
     """
     from electra.prepare import prepare as run_prepare
 
-    if not sources:
+    tables: list[dict[str, Any]] = []
+    if recipe is not None:
+        given = read_recipe(recipe)
+        tables = given.pop("sources", [])
+        settings = prepare_settings(settings, given, f"recipe {recipe}")
+    if not sources and not tables:
         raise ConfigError("no text given: electra prepare FILE_OR_FOLDER ... --output DIR")
     run_prepare(
         sources,
         output=output,
         settings=settings,
+        tables=tables,
         workers=workers,
         overwrite=overwrite,
         console=progress_console(),

@@ -6,6 +6,7 @@ The flag of a field is `--section.field-name`. Merging defaults, file and flags 
 
 from __future__ import annotations
 
+from electra.config.cleaning import CleaningSettings
 from electra.config.corpus import DataConfig, PrepareSettings
 from electra.config.finetuning import (
     FINETUNE_DEFAULTS,
@@ -31,6 +32,7 @@ __all__ = [
     "BUDGETS",
     "FINETUNE_DEFAULTS",
     "TASK_DEFAULTS",
+    "CleaningSettings",
     "DataConfig",
     "FinetuneConfig",
     "FinetuneTrainingConfig",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
+from electra.config.cleaning import CleaningSettings
 from electra.config.option import option, require
 
 
@@ -16,10 +17,12 @@ class PrepareSettings:
     ----------
     tokenizer
         Take this one (a folder or a Hub id) instead of training a WordPiece tokenizer.
+    tokenizer_kind
+        word_piece (as BERT), bpe (of bytes, as RoBERTa: nothing is unknown) or unigram (as ALBERT).
     vocab_size
-        Word pieces of the trained tokenizer.
+        Pieces of the trained tokenizer.
     language
-        en, zh, ja, ko, tr, ar, de or other: sets casing, accents and alphabet.
+        en, zh, zh-hant, ja, ko, tr, ar, de or other: sets casing, accents, normal form, alphabet.
     lowercase
         Lower the case before tokenizing; default by language.
     strip_accents
@@ -37,11 +40,16 @@ class PrepareSettings:
         Shorter documents are left out.
     deduplicate
         Leave out exact repeats of a document.
+    near_duplicates
+        Leave out documents that share most of their word 5-grams with an earlier one (MinHash).
+    cleaning
+        Which documents are kept, and what is changed in them.
     licence
         Terms of the text; model cards name them.
     """
 
     tokenizer: str | None = None
+    tokenizer_kind: str = "word_piece"
     vocab_size: int = 16_384
     language: str = "en"
     lowercase: bool | None = None
@@ -52,6 +60,8 @@ class PrepareSettings:
     validation_share: float = 0.01
     min_chars: int = 20
     deduplicate: bool = True
+    near_duplicates: bool = False
+    cleaning: CleaningSettings = dataclasses.field(default_factory=CleaningSettings)
     licence: str | None = None
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from electra.corpus.pieces import grouped, pieces_of
-from electra.corpus.words import Segmenter, is_word_piece, word_starts
+from electra.corpus.words import Segmenter, is_word_piece, line_encoding, word_starts
 from electra.errors import ConfigError
 
 _GROUP = 1_000_000
@@ -34,11 +34,10 @@ class EncodedDocument:
 class DocumentEncoder:
     """Tokenizes documents in parallel and finds where their lines begin.
 
-    A WordPiece tokenizer splits at white space first, so the tokens of a document are those of its
-    lines, one after another, and lines are what it is given, some at a time, so that memory does
-    not depend on the length of a document. Others (a SentencePiece tokenizer marks the space at a
-    line's end, a byte-level one keeps it as a token) get the document whole, and a line begins with
-    the first token that reaches into it.
+    Where the tokens of a document are those of its lines, one after another (`line_encoding`),
+    lines are what the tokenizer is given, some at a time, so that memory does not depend on the
+    length of a document. Other tokenizers get the document whole, and a line begins with the first
+    token that reaches into it.
     """
 
     def __init__(self, tokenizer: Tokenizer, segmenter: Segmenter | None = None) -> None:
@@ -48,7 +47,9 @@ class DocumentEncoder:
             ConfigError: a segmenter beside a tokenizer whose pieces are no parts of its words.
         """
         self._tokenizer, self._segmenter = tokenizer, segmenter
-        self._by_lines = is_word_piece(tokenizer) and segmenter is None
+        lines = line_encoding(tokenizer)
+        self._by_lines = lines != "whole" and segmenter is None
+        self._end = "\n" if lines == "with_ends" else ""
         self._pieces_start = word_starts(tokenizer)
         if segmenter is not None and not is_word_piece(tokenizer):
             raise ConfigError(
@@ -61,17 +62,22 @@ class DocumentEncoder:
         return self._encode_lines(texts) if self._by_lines else self._encode_whole(texts)
 
     def _encode_lines(self, texts: Sequence[str]) -> Iterator[EncodedDocument]:
-        lines = (line for text in texts for line in text.split("\n"))
+        lines = (line for text in texts for line in self._lines(text))
         encoded = self._ids_of(piece for line in lines for piece in pieces_of(line, _PIECE))
         for text in texts:
             ids = array("I")
             lengths = []
-            for line in text.split("\n"):
+            for line in self._lines(text):
                 before = len(ids)
                 for _ in pieces_of(line, _PIECE):
                     ids.extend(next(encoded))
                 lengths.append(len(ids) - before)
             yield EncodedDocument(np.asarray(ids, dtype=np.uint32), lengths, None)
+
+    def _lines(self, text: str) -> list[str]:
+        """The lines, with their ends where these are tokens."""
+        lines = text.split("\n")
+        return [*(line + self._end for line in lines[:-1]), lines[-1]]
 
     def _ids_of(self, pieces: Iterable[str]) -> Iterator[list[int]]:
         for group in grouped(((piece, len(piece)) for piece in pieces), _GROUP):

@@ -99,6 +99,26 @@ class Examples:
         """Rows of one epoch."""
         return int(self._first[-1])
 
+    def source_ranges(self, count: int) -> list[tuple[int, int]]:
+        """For each of `count` sources the number of its first row, and that behind its last.
+
+        Raises:
+            DataError: a source has no row.
+        """
+        sources = np.array([info.source for info in self._split.shards])
+        assert (np.diff(sources) >= 0).all(), "shards stand in the order of their sources"
+        ranges = []
+        for source in range(count):
+            first, end = np.searchsorted(sources, [source, source + 1])
+            ranges.append((int(self._first[first]), int(self._first[end])))
+            if ranges[-1][0] == ranges[-1][1]:
+                raise DataError(
+                    f"source {source + 1} of the corpus has a weight, but its {self._split.name} "
+                    f"text is too short for a sequence of {self.max_length}; lower "
+                    "--data.max-length, or prepare without it"
+                )
+        return ranges
+
     def rows(self, ids: NDArray[np.uint64]) -> dict[str, NDArray[Any]]:
         """The rows `ids`, each array (B, L).
 

@@ -10,9 +10,10 @@ with a name.
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -37,16 +38,26 @@ class ShardInfo:
     documents: int
     lines: int
     sha256: str
+    source: int = 0
+    """Number of the source that the text is of."""
 
 
 class ShardWriter:
-    """Writes the shards of one split."""
+    """Writes shards: those of a split, or of one part of the text for it."""
 
     def __init__(
-        self, folder: Path, split: str, *, vocab_size: int, sep_id: int, max_tokens: int = 2**26
+        self,
+        folder: Path,
+        name: str,
+        *,
+        vocab_size: int,
+        sep_id: int,
+        max_tokens: int = 2**25,
+        source: int = 0,
     ) -> None:
-        self._folder, self._split, self._sep = folder, split, sep_id
-        self.dtype = "uint16" if vocab_size <= 2**16 else "uint32"
+        """The files are called `NAME-00000.bin` and so on; a shard ends at `max_tokens`."""
+        self._folder, self._name, self._sep, self._source = folder, name, sep_id, source
+        self.dtype = dtype_of(vocab_size)
         self._max_tokens = max_tokens
         self._documents: list[NDArray[Any]] = []
         self._lines: list[NDArray[np.uint32]] = []
@@ -101,7 +112,7 @@ class ShardWriter:
         if self._starts_word:
             arrays.append(np.packbits(np.concatenate(self._starts_word)))
             assert len(arrays[-1]) == _num_bytes(len(tokens)), "every token has its bit"
-        path = self._folder / f"{self._split}-{len(self.shards):05d}.bin"
+        path = self._folder / f"{self._name}-{len(self.shards):05d}.bin"
         digest = hashlib.sha256()
         with path.open("wb") as file:
             for array in arrays:
@@ -111,10 +122,20 @@ class ShardWriter:
             file.flush()
             os.fsync(file.fileno())
         info = ShardInfo(
-            path.name, len(tokens), len(self._documents), len(lines), digest.hexdigest()
+            path.name,
+            len(tokens),
+            len(self._documents),
+            len(lines),
+            digest.hexdigest(),
+            self._source,
         )
         self.shards.append(info)
         self._documents, self._lines, self._starts_word, self._held = [], [], [], 0
+
+
+def dtype_of(vocab_size: int) -> str:
+    """Of the token ids in shards."""
+    return "uint16" if vocab_size <= 2**16 else "uint32"
 
 
 def _num_bytes(bits: int) -> int:
@@ -160,6 +181,7 @@ class Split:
         self._paths = [folder / s.file for s in shards]
         self.shards = list(shards)
         self._files: list[int] = []
+        _allow_files(len(shards))
         for path in self._paths:
             try:
                 self._files.append(os.open(path, os.O_RDONLY))
@@ -246,6 +268,19 @@ class Split:
         self.close()
 
 
+def _allow_files(count: int) -> None:
+    """Let this process hold as many files open, and some more, as far as the machine allows."""
+    if importlib.util.find_spec("resource") is None:  # not on Windows
+        return
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * count + 512
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
+
+
 class Corpus:
     """A corpus folder: its manifest and its splits."""
 
@@ -275,6 +310,14 @@ class Corpus:
                 f"prepare again with: electra prepare TEXT --output {folder} --overwrite"
             )
 
+    @property
+    def weights(self) -> list[float] | None:
+        """Of the sources; None where they were given none, and all are one."""
+        sources = self.manifest.get("sources")
+        if not isinstance(sources, list) or any(s["weight"] is None for s in sources):
+            return None
+        return [float(source["weight"]) for source in sources]
+
     def split(self, name: str) -> Split:
         """`train` or `validation`."""
         shards = [ShardInfo(**s) for s in self.manifest["splits"][name]["shards"]]
@@ -292,32 +335,45 @@ class Corpus:
 def write_manifest(
     folder: Path,
     *,
-    splits: dict[str, ShardWriter],
+    splits: Mapping[str, Sequence[ShardInfo]],
+    dtype: str,
     tokenizer_sha256: str,
     words_marked: bool,
     facts: dict[str, Any],
 ) -> dict[str, Any]:
-    """Write `manifest.json`; returns it. The fingerprint covers shards and tokenizer."""
+    """Write `manifest.json`; returns it.
+
+    Args:
+        folder: of the corpus.
+        splits: the shards of each, in their order.
+        dtype: of the token ids.
+        tokenizer_sha256: of `tokenizer_hash`.
+        words_marked: a segmenter's word starts are in the shards.
+        facts: what else it is to say; the fingerprint covers shards, tokenizer and the weights of
+            `sources`.
+    """
     table = {
         name: {
-            "documents": sum(s.documents for s in writer.shards),
-            "tokens": sum(s.tokens for s in writer.shards),
-            "lines": sum(s.lines for s in writer.shards),
-            "shards": [asdict(s) for s in writer.shards],
+            "documents": sum(s.documents for s in shards),
+            "tokens": sum(s.tokens for s in shards),
+            "lines": sum(s.lines for s in shards),
+            "shards": [asdict(s) for s in shards],
         }
-        for name, writer in splits.items()
+        for name, shards in splits.items()
     }
-    content = json.dumps([table, tokenizer_sha256], sort_keys=True).encode()
+    weights = [source["weight"] for source in facts["sources"]]
+    content = json.dumps([table, tokenizer_sha256, weights], sort_keys=True).encode()
     manifest = {
         "format": FORMAT,
         "version": VERSION,
         "fingerprint": hashlib.sha256(content).hexdigest(),
         "tokenizer_sha256": tokenizer_sha256,
-        "dtype": next(iter(splits.values())).dtype,
+        "dtype": dtype,
         "words_marked": words_marked,
         "splits": table,
         **facts,
     }
     text = json.dumps(manifest, indent=1, ensure_ascii=False)
     (folder / "manifest.json").write_text(text, encoding="utf-8")
-    return manifest
+    read: dict[str, Any] = json.loads(text)
+    return read

@@ -44,8 +44,8 @@ class Source:
     """`hub:owner/name[/configuration]:split`."""
     shards: int = 0
     """Files of the data set of the Hub."""
-    weight: float = 1.0
-    """Relative to the other sources'."""
+    weight: float | None = None
+    """Relative to the other sources'; all have one, or none has: then all are one stream."""
     text_column: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -77,7 +77,7 @@ class Piece:
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """What is worked through in one go; all of one source."""
+    """What is worked through in one go."""
 
     number: int
     pieces: tuple[Piece, ...]
@@ -112,7 +112,7 @@ def read_sources(
     """Sources from the command line or from a recipe.
 
     Args:
-        arguments: files, folders, globs, `hub:owner/name`, `-`; each is a source of weight 1.
+        arguments: files, folders, globs, `hub:owner/name`, `-`; each is a source.
         tables: `[[sources]]` of a recipe, each with `path` (one of those, or a list of them),
             and, if wanted, `name`, `weight` and `text_column`.
         spooled: where `-` was copied to (`standard_input.spool`).
@@ -141,6 +141,12 @@ def read_sources(
     for name, count in Counter(source.name for source, _ in asked).items():
         if count > 1:
             raise ConfigError(f'two [[sources]] have the name "{name}"; give each its own `name`')
+    weighed = [source.weight is not None for source, _ in asked]
+    if any(weighed) and not all(weighed):
+        without = asked[weighed.index(False)][0].name
+        raise ConfigError(
+            f'source "{without}" has no weight, and others have; give all one or none'
+        )
     copies = _Copies(drop_copies)
     sources: list[Source] = []
     for asked_for, places in asked:
@@ -167,16 +173,17 @@ def _of_table(table: Mapping[str, Any], number: int) -> tuple[Source, tuple[str,
     paths = [path] if isinstance(path, str) else path
     if not isinstance(paths, list) or not paths or not all(isinstance(p, str) and p for p in paths):
         raise ConfigError(f"{place}: path is {path!r}; allowed: a text, or a list of them")
-    weight = table.get("weight", 1.0)
+    weight = table.get("weight")
     number_like = isinstance(weight, (int, float)) and not isinstance(weight, bool)
-    if not number_like or not math.isfinite(weight) or weight <= 0:
+    if weight is not None and not (number_like and math.isfinite(weight) and weight > 0):
         raise ConfigError(f"{place}: weight is {weight!r}; allowed: a number above 0")
     texts = {key: table.get(key) for key in ("name", "text_column")}
     for key, value in texts.items():
         if value is not None and not (isinstance(value, str) and value):
             raise ConfigError(f'{place}: {key} is {value!r}; allowed: a text, as "{key}"')
     name = texts["name"] or ", ".join(paths)
-    source = Source(name=name, weight=float(weight), text_column=texts["text_column"])
+    weight = None if weight is None else float(weight)
+    source = Source(name=name, weight=weight, text_column=texts["text_column"])
     return source, tuple(paths)
 
 
@@ -244,7 +251,9 @@ def _digest(path: str, size: int = -1) -> bytes:
         return hashlib.file_digest(file, "blake2b").digest()
 
 
-def plan_parts(sources: Sequence[Source], part_bytes: int = PART_BYTES) -> tuple[Part, ...]:
+def plan_parts(
+    sources: Sequence[Source], part_bytes: int = PART_BYTES, *, apart: bool = True
+) -> tuple[Part, ...]:
     """Cut sources into parts; a function of their sizes alone.
 
     Text and JSONL that are not packed are cut to even ranges of `part_bytes` at most; other files
@@ -254,6 +263,7 @@ def plan_parts(sources: Sequence[Source], part_bytes: int = PART_BYTES) -> tuple
     Args:
         sources: the sources.
         part_bytes: raw text of a part, about.
+        apart: no part is of several sources, as it has to be where they have weights.
 
     Returns:
         The parts in the order of the sources and their files; together they cover each byte once.
@@ -267,9 +277,12 @@ def plan_parts(sources: Sequence[Source], part_bytes: int = PART_BYTES) -> tuple
             parts.append(Part(len(parts), tuple(pieces)))
             pieces.clear()
 
+    together: list[Piece] = []
+    held = 0
     for number, source in enumerate(sources):
-        together: list[Piece] = []
-        held = 0
+        if apart:
+            close(together)
+            held = 0
         for path, size in zip(source.files, source.sizes, strict=True):
             if size > part_bytes and _can_be_cut(path):
                 close(together)
@@ -285,9 +298,12 @@ def plan_parts(sources: Sequence[Source], part_bytes: int = PART_BYTES) -> tuple
                 held = 0
             together.append(Piece(source=number, path=path, size=size))
             held += raw
-        close(together)
+        if source.shards:
+            close(together)
+            held = 0
         for shard in range(source.shards):
             close([Piece(source=number, path=str(source.hub), size=0, shard=shard)])
+    close(together)
     return tuple(parts)
 
 

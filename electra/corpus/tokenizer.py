@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,16 +23,6 @@ _ROLES = {
     "sep_token": ("[SEP]", "</s>"),
     "mask_token": ("[MASK]", "<mask>"),
 }
-
-
-_MOVED = {"train_word_piece": "tokenizer_training", "language_defaults": "languages"}
-
-
-def __getattr__(name: str) -> Any:
-    """What has moved, for those who still look for it here."""
-    if name not in _MOVED:
-        raise AttributeError(f"module {__name__} has no attribute {name}")
-    return getattr(importlib.import_module(f"electra.corpus.{_MOVED[name]}"), name)
 
 
 def with_template(tokenizer: Tokenizer) -> Tokenizer:

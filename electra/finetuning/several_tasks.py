@@ -38,6 +38,7 @@ from electra.finetuning.one_task import Encoder, Evaluation, TaskData, TrainedTa
 from electra.recipe import resolve
 from electra.tasks.objective import FinetuneObjective
 from electra.tasks.task import task_class
+from electra.tasks.task_options import check_options
 from electra.training.device import training_attention
 from electra.training.loop import Batch, StepOutput
 from electra.training.run_identity import identity
@@ -276,6 +277,7 @@ def read_tasks(tables: Mapping[str, Any], origin: str) -> tuple[SeveralTasks, di
         task = given["task"]
         built = task_class(task)
         config = resolve(FinetuneConfig, [*finetune_defaults(task), (where, sections)])
+        check_options(built, config)
         learned, examples = built.from_training(given["train"], config)
         validation = learned.read(given["validation"], config.data)
         before = next(iter(parts.values()), None)

@@ -8,23 +8,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from electra.config import FinetuneConfig
-from electra.tasks.task import Task, TaskLoss
-from electra.tasks.task_options import check_options
+from electra.tasks.task import TaskLoss
 
 MOST_WEIGHT = 100.0
 """Of a label's positives, so that a label of one row in ten thousand does not rule the loss."""
-
-
-def check_class_weights(task: type[Task[Any]], config: FinetuneConfig) -> None:
-    """`check_options` by the name it had when class weights were all it checked."""
-    check_options(task, config)
 
 
 def balanced_weights(given: Sequence[str | None], labels: Sequence[str]) -> tuple[float, ...]:

@@ -18,7 +18,8 @@ from electra.corpus.encoding import DocumentEncoder
 from electra.corpus.examples import Examples
 from electra.corpus.pieces import pieces_of
 from electra.corpus.shards import Corpus, ShardWriter, Split
-from electra.corpus.tokenizer import SpecialIds, train_word_piece
+from electra.corpus.tokenizer import SpecialIds
+from electra.corpus.tokenizer_training import train_word_piece
 from electra.corpus.words import load_segmenter, word_starts
 from electra.errors import ConfigError
 from electra.prepare import prepare

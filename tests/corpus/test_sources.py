@@ -37,8 +37,8 @@ def test_each_argument_is_a_source(tmp_path: Path) -> None:
     b = write(tmp_path / "b.jsonl", '{"text": "three"}')
     sources, left_out = read_sources([tmp_path / "a", str(b), str(b), tmp_path / "a" / "x.txt"])
     assert [(s.name, len(s.files), s.weight) for s in sources] == [
-        (str(tmp_path / "a"), 2, 1.0),
-        (str(b), 1, 1.0),
+        (str(tmp_path / "a"), 2, None),
+        (str(b), 1, None),
     ]
     assert sources[1].sizes == (b.stat().st_size,)
     assert left_out == {}
@@ -80,14 +80,16 @@ def test_tables(tmp_path: Path) -> None:
     c = write(tmp_path / "c.txt", "c")
     tables = [
         {"path": str(a), "name": "titles", "text_column": "title", "weight": 2},
-        {"path": [str(a), str(c)], "name": "bodies", "text_column": "body"},
+        {"path": [str(a), str(c)], "name": "bodies", "text_column": "body", "weight": 1},
     ]
     sources, left_out = read_sources(tables=tables)
     assert [s.weight for s in sources] == [2.0, 1.0]
     assert not left_out  # two columns of one file are two texts
     assert documents(sources, plan_parts(sources)) == ["t", "b", "c"]
     with pytest.raises(DataError, match='"again" holds only files that an earlier source holds'):
-        read_sources(tables=[*tables, {"path": str(c), "name": "again", "text_column": "body"}])
+        read_sources(
+            tables=[*tables, {"path": str(c), "name": "again", "text_column": "body", "weight": 1}]
+        )
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,134 @@
+"""What is done between the stages, over all parts together: duplicates, validation, tokenizer."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from electra.corpus.duplicates import find_exact_duplicates, find_near_duplicates
+from electra.corpus.filters import uniform
+from electra.corpus.findings import Duplicates
+from electra.corpus.minhash import MinHash
+from electra.corpus.pieces import pieces_of
+from electra.corpus.selection import TRAIN, choose_validation, read_selection, save_selection
+from electra.corpus.stages import Plan
+from electra.corpus.text_store import BANDS, DIGESTS, SOURCES, TextStore
+
+_SAMPLE_CHARS = 4_000
+_FOUND = "found.json"
+Say = Callable[[float], None]
+
+
+@dataclass(frozen=True)
+class Selected:
+    """What looking at all documents together has found."""
+
+    documents: int
+    """That are kept."""
+    removed: Counter[str]
+    """Reason -> documents."""
+    examples: dict[str, list[str]]
+    """Reason -> the beginnings of three that were removed."""
+    between_sources: list[dict[str, Any]]
+    """`of`, `for`, `documents`: how many of a source went because one has them already."""
+
+
+def select(plan: Plan, progress: Say) -> Selected:
+    """Decide of every document of the parts where it goes; what was decided before is read."""
+    folder = plan.folder / "selection"
+    if (folder / _FOUND).is_file():
+        found = json.loads((folder / _FOUND).read_text(encoding="utf-8"))
+        return Selected(**found | {"removed": Counter(found["removed"])})
+    folder.mkdir(exist_ok=True)
+    stores = [TextStore(plan.texts(number)) for number in range(len(plan.parts))]
+    places = [store.folder / SOURCES for store in stores]
+    kept = [np.ones(len(store), dtype=np.bool_) for store in stores]
+    found_of: dict[str, Duplicates] = {}
+    settings = plan.settings
+    if settings.deduplicate:
+        exact = find_exact_duplicates(
+            [store.folder / DIGESTS for store in stores],
+            folder,
+            source_files=places,
+            progress=progress,
+        )
+        found_of["exact duplicate"] = exact
+    if settings.near_duplicates:
+        found_of["near-duplicate"] = find_near_duplicates(
+            [store.folder / BANDS for store in stores],
+            folder,
+            bands=MinHash().bands,
+            left_out=exact.files if settings.deduplicate else None,
+            source_files=places,
+            progress=progress,
+        )
+    for duplicates in found_of.values():
+        for number, mask in enumerate(kept):
+            mask &= ~duplicates.part(number)
+    for number, selection in enumerate(choose_validation(stores, kept, settings.validation_share)):
+        save_selection(plan.selection(number), selection)
+    selected = Selected(
+        documents=sum(int(mask.sum()) for mask in kept),
+        removed=Counter(
+            {reason: sum(d.repeats) for reason, d in found_of.items() if sum(d.repeats)}
+        ),
+        examples={
+            reason: [_text(stores, place)[:200] for place, _ in d.examples]
+            for reason, d in found_of.items()
+            if d.examples
+        },
+        between_sources=[
+            {
+                "reason": reason,
+                "of": plan.sources[of].name,
+                "for": plan.sources[stays].name,
+                "documents": count,
+            }
+            for reason, d in found_of.items()
+            for (of, stays), count in sorted(d.pairs.items())
+        ],
+    )
+    text = json.dumps(selected.__dict__, ensure_ascii=False)
+    partial = folder / f"{_FOUND}.partial"
+    partial.write_text(text, encoding="utf-8")
+    partial.rename(folder / _FOUND)
+    return selected
+
+
+def _text(stores: Sequence[TextStore], place: tuple[int, int]) -> str:
+    part, document = place
+    chosen = np.zeros(len(stores[part]), dtype=np.bool_)
+    chosen[document] = True
+    return next(stores[part].texts(chosen))
+
+
+def tokenizer_sample(plan: Plan, most: int, tick: Callable[[int], None]) -> Iterator[str]:
+    """About `most` bytes of the training text: all of it, or pieces from all over it.
+
+    Pieces are drawn by the digest of their document, so that long documents are not all or nothing.
+    """
+    stores = [TextStore(plan.texts(number)) for number in range(len(plan.parts))]
+    share = min(1.0, most / max(1, sum(store.size for store in stores)))
+    for number, store in enumerate(stores):
+        chosen = read_selection(plan.selection(number)) == TRAIN
+        digests = store.raw_digests(chosen)
+        for text, digest in zip(store.texts(chosen), digests, strict=True):
+            tick(len(text))
+            if share >= 1:
+                yield text
+                continue
+            pieces = (
+                piece
+                for line in text.split("\n")
+                for piece in pieces_of(line, _SAMPLE_CHARS, anywhere=True)
+            )
+            for place, piece in enumerate(pieces):
+                drawn = hashlib.blake2b(place.to_bytes(8, "big"), key=digest).digest()
+                if uniform(drawn) < share:
+                    yield piece

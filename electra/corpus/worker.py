@@ -1,0 +1,167 @@
+"""A process that does parts of the work, one after another, as it is told.
+
+    python -m electra.corpus.worker FOLDER
+
+A line on standard input is `STAGE NUMBER`; on standard output come lines of JSON: `{"bytes": n}`
+as it goes on, then `{"done": number}` or `{"error": message, "kind": class}`. It ends with its
+input, so it never outlives who started it. `run_parts` starts some of them, or does the work by
+itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from electra import errors
+from electra.corpus.stages import STAGES, Plan
+from electra.errors import ElectraError
+
+Tick = Callable[[int], None]
+"""Called with the bytes that were done since the last call."""
+_REPORT_BYTES = 2**20
+
+
+def main(folder: str) -> None:
+    """Serve standard input until it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says when to stop
+    plan = Plan.read(Path(folder))
+    for line in sys.stdin:
+        stage, number = line.split()
+        held = 0
+
+        def tick(size: int) -> None:
+            nonlocal held
+            held += size
+            if held >= _REPORT_BYTES:
+                _say({"bytes": held})
+                held = 0
+
+        try:
+            STAGES[stage](plan, int(number), tick)
+        except ElectraError as error:
+            _say({"error": str(error), "kind": type(error).__name__})
+        except Exception as error:  # of the machine: a full disk, no memory
+            _say({"error": f"{type(error).__name__}: {error}", "kind": "ElectraError"})
+        else:
+            _say({"bytes": held})
+            _say({"done": int(number)})
+
+
+def _say(message: dict[str, Any]) -> None:
+    print(json.dumps(message), flush=True)
+
+
+def run_parts(plan: Plan, stage: str, numbers: Sequence[int], *, workers: int, tick: Tick) -> None:
+    """Do a stage of parts, in as many processes as there are workers, in any order.
+
+    Args:
+        plan: what there is to do.
+        stage: a name in `STAGES`.
+        numbers: of the parts.
+        workers: 1: no further process.
+        tick: how far it is.
+
+    Raises:
+        ElectraError: of the first part that failed; the others are stopped.
+    """
+    if workers == 1 or len(numbers) < 2:
+        for number in numbers:
+            STAGES[stage](plan, number, tick)
+        return
+    waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
+    for number in numbers:
+        waiting.put(number)
+    heard: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+    count = min(workers, len(numbers))
+    processes = [_start(plan.folder, threads=max(1, workers // count)) for _ in range(count)]
+    threads = [
+        threading.Thread(target=_serve, args=(process, stage, waiting, heard), daemon=True)
+        for process in processes
+    ]
+    try:
+        for thread in threads:
+            thread.start()
+        ended = 0
+        while ended < count:
+            message = heard.get()
+            if message is None:
+                ended += 1
+            elif "error" in message:
+                kind = getattr(errors, message["kind"], ElectraError)
+                raise kind(message["error"])
+            else:
+                tick(message.get("bytes", 0))
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+        for thread in threads:
+            thread.join()
+        for process in processes:
+            for pipe in (process.stdin, process.stdout):
+                with contextlib.suppress(BrokenPipeError):
+                    assert pipe is not None, "it was opened with pipes"
+                    pipe.close()
+
+
+def _start(folder: Path, *, threads: int) -> subprocess.Popen[str]:
+    environment = {
+        **os.environ,
+        "RAYON_NUM_THREADS": str(threads),
+        "TOKENIZERS_PARALLELISM": "true" if threads > 1 else "false",
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+    }
+    return subprocess.Popen(
+        [sys.executable, "-m", "electra.corpus.worker", str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+        env=environment,
+    )
+
+
+def _serve(
+    process: subprocess.Popen[str],
+    stage: str,
+    waiting: queue.SimpleQueue[int],
+    heard: queue.SimpleQueue[dict[str, Any] | None],
+) -> None:
+    """Give a process parts until none is left, and pass on what it says."""
+    assert process.stdin is not None, "it was opened with pipes"
+    assert process.stdout is not None, "it was opened with pipes"
+    try:
+        while True:
+            number = waiting.get_nowait()
+            process.stdin.write(f"{stage} {number}\n")
+            process.stdin.flush()
+            for line in process.stdout:
+                message = json.loads(line)
+                heard.put(message)
+                if "done" in message or "error" in message:
+                    break
+            else:
+                code = process.wait()
+                said = f"a process that prepared part {number} ended (exit {code}): out of memory?"
+                heard.put({"error": said, "kind": "ElectraError"})
+                return
+    except queue.Empty:
+        pass
+    except BrokenPipeError:
+        heard.put({"error": "a process that prepared text has ended", "kind": "ElectraError"})
+    finally:
+        heard.put(None)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
