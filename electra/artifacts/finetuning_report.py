@@ -76,7 +76,9 @@ def write_finetuning_report(
 def finetuning_curves(rows: html.Rows, metrics: Iterable[str], metric: str) -> str:
     """Loss, learning rate and the metrics on validation data over steps; empty without rows."""
     losses = sorted(
+        # one task's loss is the whole
         {k for row in rows for k in row if k.endswith("loss") and not k.startswith("eval_")}
+        - {"task_loss"}
     )
     others = [name for name in metrics if name != metric]
     return (
