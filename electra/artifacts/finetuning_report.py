@@ -75,11 +75,9 @@ def write_finetuning_report(
 
 def finetuning_curves(rows: html.Rows, metrics: Iterable[str], metric: str) -> str:
     """Loss, learning rate and the metrics on validation data over steps; empty without rows."""
-    losses = sorted(
-        # one task's loss is the whole
-        {k for row in rows for k in row if k.endswith("loss") and not k.startswith("eval_")}
-        - {"task_loss"}
-    )
+    found = {k for row in rows for k in row if k.endswith("loss") and not k.startswith("eval_")}
+    # the task's loss is the whole one
+    losses = sorted(found - {"task_loss"} if "loss" in found else found)
     others = [name for name in metrics if name != metric]
     return (
         html.curves(rows, losses, x="step", title="Training loss", y_label="loss")
