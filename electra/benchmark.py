@@ -3,7 +3,8 @@
     electra benchmark glue-small --model runs/mine --data FOLDER --output runs/glue-mine
 
 The model of a run is chosen on validation data, the test data is read once with what was chosen.
-Each (set, seed) has a folder of its own; what is finished there is not done again.
+Each (set, seed) has a folder of its own; what is finished there is not done again. A set that
+fails does not keep the others from running.
 """
 
 from __future__ import annotations
@@ -13,19 +14,32 @@ import json as json_format
 import os
 import shutil
 import signal
-import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 from rich.text import Text
 
-from electra.errors import ConfigError, DataError, Interrupted, did_you_mean
+from electra.config import BUDGETS, FinetuneConfig
+from electra.errors import (
+    ConfigError,
+    DataError,
+    DivergedError,
+    Interrupted,
+    UserError,
+    did_you_mean,
+)
 from electra.evaluate import evaluate
-from electra.evaluation.suite_files import Files, MissingDataError, is_hub, set_files
+from electra.evaluation.suite_files import Files, MissingDataError, contents, is_hub, set_files
+from electra.evaluation.suite_results import (
+    keep_earlier,
+    print_results,
+    recipe_of,
+    summary,
+    write_results,
+)
 from electra.evaluation.suites import BenchmarkSet, Suite, read_suite, suite_names
 from electra.finetune import finetune
 from electra.recipe import Values
@@ -38,10 +52,8 @@ DATA_VARIABLE = "ELECTRA_DATA"
 SEEDS = 3
 QUICK_ROWS = {"max_train_rows": 256, "max_validation_rows": 64, "max_test_rows": 64}
 QUICK: dict[str, dict[str, Any]] = {"training": {"epochs": 1}}
-_MAY_CHANGE = {"training": {"device"}}
 _MADE_OF = "made_of.json"
 _TEST = "test.json"
-_RESULTS = "results.json"
 
 
 def list_suites(console: Console) -> None:
@@ -76,8 +88,9 @@ def benchmark(
         model: an encoder: a folder, a run folder with `encoder/`, or a Hub id.
         data: the folder of the data sets; none: the environment's `ELECTRA_DATA`.
         seeds: runs of each set, with seeds 0, 1, ...; none: 3, quick 1.
-        output: the folder to write to; none: `runs/benchmarks/NAME`.
-        only: names of sets, parted by commas; none: all.
+        output: the folder to write to; none: `runs/benchmarks/NAME`, quick `NAME-quick`.
+        only: names of sets, parted by commas; none: all. What `results.json` has of the others is
+            kept where encoder, recipe, rows and number of seeds are the same.
         quick: a few hundred rows and one epoch of each set, to see that everything works.
         json: print the result as one line of JSON instead of a table.
         overrides: sections of the recipe, for all sets.
@@ -86,28 +99,32 @@ def benchmark(
 
     Returns:
         what `results.json` in the output folder holds: `sets` with `median`, `mean`, `std` (none
-        with one seed), `scores`, `n`, `minutes` each, `skipped` with the reasons, and `mean`, the
-        mean of the sets' medians.
+        with one seed), `scores`, `n`, `minutes`, `chosen_by` and `recipe` each, `skipped` and
+        `failed` with the reasons, and `mean`, the mean of the sets' medians.
 
     Raises:
-        UserError: what the user can mend.
+        UserError: what the user can mend; once all else is done and shown, that sets failed.
         Interrupted: Ctrl-C or SIGTERM; the same command goes on.
     """
     progress = progress or Console(quiet=True)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError("electra benchmark runs in one process: start it without torchrun")
     suite = read_suite(name)
     sets = _chosen(suite, only)
     if seeds is not None and seeds < 1:
         raise ConfigError(f"--seeds is {seeds}; allowed: 1 or more")
     count = seeds or (1 if quick else SEEDS)
-    if quick:
-        sets = [_quick(s) for s in sets]
+    every = [_quick(s) for s in suite.sets] if quick else list(suite.sets)
+    sets = [s for s in every if s.name in {chosen.name for chosen in sets}]
     folder = _data_folder(data, sets)
     encoder = find_encoder(model)
-    output = output or Path("runs") / "benchmarks" / suite.name
+    output = output or Path("runs") / "benchmarks" / (suite.name + ("-quick" if quick else ""))
     _make(output)
     layers = _merged(QUICK, overrides or {}) if quick else dict(overrides or {})
+    # mistakes in a flag, and folders of another recipe, are told before anything is trained
+    recipes = {each.name: recipe_of(each, layers) for each in sets}
     for each in sets:
-        each.config(layers, 0)  # a mistake in a flag is told before anything is trained
+        _check_folder(each, folder, output / each.name, count, layers, encoder)
     result: dict[str, Any] = {
         "suite": suite.name,
         "model": identity(encoder),
@@ -116,8 +133,11 @@ def benchmark(
         "machine": machine(),
         "sets": {},
         "skipped": {},
+        "failed": {},
         "mean": None,
     }
+    others = {s.name: recipe_of(s, layers) for s in every if s.name not in recipes}
+    keep_earlier(output, result, others)
     try:
         for number, each in enumerate(sets, start=1):
             title = f"{each.name} ({number} of {len(sets)})"
@@ -126,9 +146,12 @@ def benchmark(
             except MissingDataError as reason:
                 result["skipped"][each.name] = str(reason)
                 progress.print(f"{title}: skipped, {reason}", highlight=False, markup=False)
+            except (UserError, DivergedError) as reason:
+                result["failed"][each.name] = str(reason)
+                progress.print(f"{title}: failed, {reason}", highlight=False, markup=False)
             else:
-                result["sets"][each.name] = _summary(each, runs)
-            _write(output, result)
+                result["sets"][each.name] = summary(each, runs, recipes[each.name])
+            write_results(output, result, [s.name for s in every])
     except (Interrupted, KeyboardInterrupt) as stop:
         code = stop.exit_code - 128 if isinstance(stop, Interrupted) else int(signal.SIGINT)
         raise Interrupted(
@@ -140,30 +163,13 @@ def benchmark(
             console.print(Text(line), soft_wrap=True)
         else:
             print_results(result, console)
+    failed = [each.name for each in sets if each.name in result["failed"]]
+    if failed:
+        raise UserError(
+            f"{len(failed)} of {len(sets)} sets failed ({', '.join(failed)}), as said above and in "
+            "results.json; the same command tries them again"
+        )
     return result
-
-
-def print_results(result: Mapping[str, Any], console: Console) -> None:
-    """The table, a row a set, and under it the mean and what was skipped."""
-    table = Table("set", "metric", "median", "mean", "std", "n", "minutes")
-    for name, row in result["sets"].items():
-        std = "-" if row["std"] is None else f"{row['std']:.4f}"
-        metric = ", ".join(row["metric"])
-        numbers = [f"{row['median']:.4f}", f"{row['mean']:.4f}", std, f"{row['n']:,}"]
-        table.add_row(escape(name), metric, *numbers, f"{row['minutes']:.1f}")
-    seeds = f"{result['seeds']} seed{'s' if result['seeds'] > 1 else ''}"
-    title = f"{result['suite']}: {result['model']['name']}, {seeds}"
-    console.print(title + (", quick" if result["quick"] else ""), highlight=False, markup=False)
-    if result["sets"]:
-        console.print(table)
-    done, skipped = len(result["sets"]), result["skipped"]
-    if result["mean"] is None:
-        console.print(f"no set of {done + len(skipped)} could be run", highlight=False)
-    else:
-        over = f"over {done} of {done + len(skipped)} sets"
-        console.print(f"mean of the medians {over}: {result['mean']:.4f}", highlight=False)
-    for name, reason in skipped.items():
-        console.print(f"skipped {name}: {reason}", highlight=False, markup=False)
 
 
 def _chosen(suite: Suite, only: str | None) -> list[BenchmarkSet]:
@@ -203,7 +209,7 @@ def _data_folder(data: Path | None, sets: Sequence[BenchmarkSet]) -> Path | None
     if given is not None and not given.is_dir():
         name = "--data" if data is not None else DATA_VARIABLE
         raise ConfigError(f"{name} {given} is not a folder; the data sets are wanted below it")
-    every = [source for s in sets for source in (*s.train, *s.test)]
+    every = [source for s in sets for source in s.sources]
     if given is None and not all(is_hub(source) for source in every):
         raise ConfigError(
             f"no data folder: give the folder of the data sets with --data, or set {DATA_VARIABLE}"
@@ -237,19 +243,18 @@ def _run_set(
 ) -> list[dict[str, Any]]:
     """What the runs of all seeds say, those done before among them."""
     folder = output / each.name
-    _check_rows(each, folder)
-    inputs = {"model": identity(find_encoder(model))}
     files: Files | None = None
     runs = []
     for seed in range(count):
         run, config = folder / f"seed-{seed}", each.config(overrides, seed)
         if (run / _TEST).is_file():
-            check_same_run(run, config, inputs, may_change=_MAY_CHANGE)
             progress.print(f"{title}, seed {seed}: done before", highlight=False, markup=False)
         else:
             if files is None:
                 files = set_files(each, data, folder / "data", config.data)
-                write_text(folder / _MADE_OF, json_format.dumps(each.rows_wanted()) + "\n")
+                folder.mkdir(parents=True, exist_ok=True)
+                made_of = {**each.rows_wanted(), "sources": contents(each, data)}
+                write_text(folder / _MADE_OF, json_format.dumps(made_of, indent=1) + "\n")
             progress.print(f"{title}, seed {seed}", highlight=False, markup=False)
             finetune(
                 model=model,
@@ -271,11 +276,22 @@ def _run_set(
             write_text(run / _TEST, json_format.dumps(tested, ensure_ascii=False) + "\n")
             shutil.rmtree(run / "checkpoints", ignore_errors=True)  # thrice the model's size
         runs.append({"seed": seed} | _read(run / _TEST) | {"report": _read(run / "report.json")})
+    chosen_by = runs[0]["report"].get("metric")
+    if chosen_by != each.metric[0]:
+        said = f"{title}: models were chosen by {chosen_by}, the set's metric is {each.metric[0]}"
+        progress.print(said, highlight=False, markup=False)
     return runs
 
 
-def _check_rows(each: BenchmarkSet, folder: Path) -> None:
-    """Refuse to go on in a folder where the set was of other rows."""
+def _check_folder(
+    each: BenchmarkSet,
+    data: Path | None,
+    folder: Path,
+    count: int,
+    overrides: Values,
+    encoder: str,
+) -> None:
+    """Refuse to go on in a folder where the set was of other rows, data, encoder or recipe."""
     file, wanted = folder / _MADE_OF, each.rows_wanted()
     before = _read(file) if file.is_file() else wanted
     parts = [f"{k} {before.get(k)} -> {wanted[k]}" for k in wanted if before.get(k) != wanted[k]]
@@ -283,6 +299,24 @@ def _check_rows(each: BenchmarkSet, folder: Path) -> None:
         raise ConfigError(
             f"{folder} was begun with other rows ({'; '.join(parts)}): choose another --output"
         )
+    known = before.get("sources", {})
+    now = contents(each, data) if known else {}
+    changed = [name for name in now if name in known and known[name] != now[name]]
+    if changed:
+        raise ConfigError(
+            f"{folder} was begun with other data ({', '.join(changed)} changed since): choose "
+            "another --output"
+        )
+    inputs = {"model": identity(encoder)}
+    for seed in range(count):
+        config, run = each.config(overrides, seed), folder / f"seed-{seed}"
+        check_same_run(run, config, inputs, may_change=_may_change(config))
+
+
+def _may_change(config: FinetuneConfig) -> dict[str, set[str]]:
+    """Where no budget is given, fine-tuning chooses the epochs."""
+    given = any(getattr(config.training, name) is not None for name in (*BUDGETS, "epochs"))
+    return {"training": {"device"} if given else {"device", "epochs"}}
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -293,33 +327,3 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise DataError(f"{path} is no JSON object; delete its folder")
     return found
-
-
-def _summary(each: BenchmarkSet, runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    scores = [statistics.fmean(run["metrics"][m] for m in each.metric) for run in runs]
-    return {
-        "task": each.task,
-        "metric": list(each.metric),
-        "median": statistics.median(scores),
-        "mean": statistics.fmean(scores),
-        "std": statistics.stdev(scores) if len(scores) > 1 else None,
-        "scores": scores,
-        "n": runs[0]["n"],
-        "minutes": sum(run["report"].get("minutes", 0.0) for run in runs),
-        "runs": [
-            {
-                "seed": run["seed"],
-                "test": run["metrics"],
-                "validation": run["report"].get("metrics"),
-                "best_step": run["report"].get("best_step"),
-                "note": run["report"].get("note"),
-            }
-            for run in runs
-        ],
-    }
-
-
-def _write(output: Path, result: dict[str, Any]) -> None:
-    medians = [row["median"] for row in result["sets"].values()]
-    result["mean"] = statistics.fmean(medians) if medians else None
-    write_text(output / _RESULTS, json_format.dumps(result, indent=1, ensure_ascii=False) + "\n")

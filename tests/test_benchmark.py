@@ -199,7 +199,7 @@ def test_a_sample_keeps_every_label() -> None:
 def test_rows_that_may_not_be_held_out_are_trained_on() -> None:
     drawn = split(units_of(100), held_out=0.5, max_held_out=10)
     assert (len(drawn.kept), len(drawn.held_out)) == (90, 10)
-    with pytest.raises(DataError, match="5 rows on one passage: none can be held out"):
+    with pytest.raises(DataError, match="5 rows on one text or passage: none can be held out"):
         split(units_of(5, groups=1), held_out=0.5)
 
 
@@ -341,8 +341,8 @@ def test_the_suites_that_ship_are_whole(name: str) -> None:
         assert set(each.metric) <= set(METRICS[each.task])
         assert each.config({}, 5).training.seed == 5
         # what chooses the model is not what is scored
-        held = () if isinstance(each.validation, float) else each.validation
-        assert len({*each.train, *held, *each.test}) == len([*each.train, *held, *each.test])
+        given = [p for p in (each.train, each.validation, each.test) if not isinstance(p, float)]
+        assert len(each.sources) == sum(map(len, given))
 
 
 def test_the_suites_have_their_sets() -> None:
@@ -354,6 +354,7 @@ def test_the_suites_have_their_sets() -> None:
         "chnsenticorp", "tnews", "cluener", "resume_ner", "cmrc2018", "c3",
     }  # fmt: skip
     assert {"sst2", "banking77", "conll2003", "squad_v1", "race_middle"} < names["english"]
+    assert {"clinc150", "atis", "squad_v2"} < names["english"]
 
 
 def edited(**changes: str) -> str:
@@ -373,6 +374,8 @@ def edited(**changes: str) -> str:
         (edited(metric='"acuracy"'), 'metric is acuracy; did you mean "accuracy"?'),
         (edited(task='"text-clasification"'), 'did you mean "text-classification"?'),
         (edited(validation="1.5"), "validation is 1.5; allowed: a share between 0 and 1"),
+        (edited(test="0"), "test is 0; allowed: a share between 0 and 1"),
+        (edited(validation="0.5", test="0.5"), "validation and test leave no rows to train on"),
         (edited(max_train_rows="0"), "max_train_rows is 0; allowed: 1 or more"),
         (edited(train="3"), "train must be text, or a list of texts"),
         (edited() + "recipe.training.epoks = 3\n", 'has no field "epoks"; did you mean "epochs"?'),
@@ -401,6 +404,7 @@ def test_mistakes_in_a_suite_are_named(text: str, message: str, tmp_path: Path) 
         ({"only": ","}, "--only names no set; allowed: toy, toy-pairs, gone"),
         ({"seeds": 0}, "--seeds is 0; allowed: 1 or more"),
         ({"model": "./nowhere"}, "--model ./nowhere does not exist"),
+        ({"torchrun": "2"}, "electra benchmark runs in one process: start it without torchrun"),
         ({"output": Path("file")}, "--output file is a file; a folder is wanted"),
         ({"output": Path("file/below")}, "--output file/below cannot be written (Not a directory)"),
         ({"overrides": {"training": {"epoks": 1}}}, 'did you mean "epochs"?'),
@@ -416,6 +420,7 @@ def test_mistakes_are_told_before_anything_is_trained(
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("ELECTRA_DATA", raising=False)
     Path("file").touch()
+    monkeypatch.setenv("WORLD_SIZE", change.pop("torchrun", "1"))
     given = {"name": str(home / "suite.toml"), **arguments(home, tmp_path / "out")} | change
     with pytest.raises(UserError) as caught:
         benchmark(given.pop("name"), **given)

@@ -175,14 +175,16 @@ def benchmark(
 
     Each set is fine-tuned with several seeds; the model of a run is chosen on validation data, and
     the test data is read once. Interrupted, the same command goes on: what is finished in the
-    output folder is not done again. Without a name the suites are listed.
+    output folder is not done again. A set that fails stops no other; the exit code is 2 then.
+    Without a name the suites are listed.
 
     Parameters
     ----------
     name
         A suite that comes with the package, or a .toml file. Adding a set is ten lines:
         [sets.mine] with task, train, validation (a source, or a share of the training rows such as
-        0.1), test, metric, and what the recipe has otherwise (recipe.training.epochs = 3).
+        0.1), test (likewise), metric, and what the recipe has otherwise (recipe.training.epochs =
+        3).
     model
         An encoder: a folder, a run folder of electra pretrain, or a Hub id.
     data
@@ -191,9 +193,10 @@ def benchmark(
     seeds
         Runs of each set, with seeds 0, 1, ...; default 3, with --quick 1.
     output
-        Where runs and results.json go; default runs/benchmarks/NAME.
+        Where runs and results.json go; default runs/benchmarks/NAME, with --quick NAME-quick.
     only
-        Names of sets, parted by commas.
+        Names of sets, parted by commas. Results of the others, of the same encoder and recipe, are
+        kept.
     quick
         A few hundred rows and one epoch of each set, to see that everything works.
     json

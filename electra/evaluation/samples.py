@@ -1,18 +1,17 @@
 """Rows held out of training data, and fixed samples, drawn by seed from a file of any form.
 
 What belongs together is held out together: the questions on one passage, in SQuAD's JSON the
-passages of one article. Every label stays among the rows to train on. What is written has the form
-of what was read, so that the task's own reader reads it.
+passages of one article, in text classification the rows of one text (of pairs: one first text),
+whatever its case and white space. Every label stays among the rows to train on. What is written has
+the form of what was read, a folder's a folder, so that the task's own reader reads it.
 """
 
 from __future__ import annotations
 
-import gzip
 import json
-import zlib
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -20,11 +19,21 @@ from typing import Any
 import numpy as np
 
 from electra.config import LabelledDataConfig
+from electra.corpus.compression import read_blocks, without_compression
 from electra.corpus.order import shuffled_ids
 from electra.errors import DataError
 from electra.tasks.inputs import is_json
 from electra.tasks.labelled_data import choose_columns, label_name, source_rows
-from electra.tasks.tagged_files import is_columns, json_lines
+from electra.tasks.tagged_files import (
+    PARALLEL_INTENT,
+    PARALLEL_TAGS,
+    PARALLEL_WORDS,
+    TagColumns,
+    TaggedRow,
+    is_columns,
+    json_lines,
+    read_tagged,
+)
 
 _DOCUMENT = b"-DOCSTART-"
 
@@ -48,8 +57,11 @@ class Units:
 
     units: list[Unit]
     suffix: str
-    """Of the file's name."""
+    """Of the file's name; "" for a folder."""
     written: Callable[[list[Any]], bytes]
+    """The contents as a file."""
+    files: Callable[[list[Any]], dict[str, bytes]] | None = None
+    """The contents as the files of a folder, by their names, where that was read."""
 
 
 @dataclass(frozen=True)
@@ -82,19 +94,22 @@ def split(
     Raises:
         DataError: there is one group alone, which cannot be parted.
     """
-    order = _order(units, seed, every_label)
+    order, first = _order(units, seed, every_label)
     out: list[int] = []
     if held_out:
         members = defaultdict(list)
         for number, unit in enumerate(units):
             members[_group(unit, number)].append(number)
         if len(members) < 2:
-            raise DataError(f"{len(units)} rows on one passage: none can be held out")
+            raise DataError(f"{len(units)} rows on one text or passage: none can be held out")
         wanted = held_out * sum(unit.rows for unit in units)
         wanted = wanted if max_held_out is None else min(wanted, max_held_out)
         taken: dict[Hashable, None] = {}
         rows = 0
-        for number in reversed(order):  # from the end: the first are one of each label
+        # from the end, and what is wanted for its label last of all
+        needed = {_group(units[i], i) for i in order[:first]}
+        spare = [i for i in reversed(order) if _group(units[i], i) not in needed]
+        for number in (*spare, *reversed(order)):
             group = _group(units[number], number)
             if rows >= wanted or len(taken) == len(members) - 1:
                 break
@@ -111,19 +126,19 @@ def _group(unit: Unit, number: int) -> Hashable:
     return ("unit", number) if unit.group is None else unit.group
 
 
-def _order(units: Sequence[Unit], seed: int, every_label: bool) -> list[int]:
-    """All numbers in a random order, one unit of each label first."""
+def _order(units: Sequence[Unit], seed: int, every_label: bool) -> tuple[list[int], int]:
+    """All numbers in a random order, one unit of each label first; and how many those are."""
     positions = np.arange(len(units), dtype=np.uint64)
     order = [int(i) for i in shuffled_ids(positions, num_examples=len(units), seed=seed)]
     if not every_label or _are_scores({label for unit in units for label in unit.labels}):
-        return order
+        return order, 0
     seen: set[str] = set()
     first: dict[int, None] = {}
     for number in order:
         if not units[number].labels <= seen:
             seen |= units[number].labels
             first[number] = None
-    return [*first, *(number for number in order if number not in first)]
+    return [*first, *(number for number in order if number not in first)], len(first)
 
 
 def _are_scores(labels: set[str]) -> bool:
@@ -154,27 +169,31 @@ def read_units(sources: Sequence[str], task: str, data: LabelledDataConfig) -> U
         data: where text and label stand.
 
     Raises:
-        DataError: a file is missing or damaged, is a folder, or another form than the first.
+        DataError: a file is missing or damaged, or of another form than the first.
     """
     found = [_read(source, task, data) for source in sources]
     for source, part in zip(sources, found, strict=True):
-        if part.suffix != found[0].suffix:
+        if part.suffix != found[0].suffix:  # a folder's is ""
             raise DataError(f"{source} has another form than {sources[0]}; one form is wanted")
         if not part.units:
             raise DataError(f"{source} holds no rows")
     units = [
-        Unit(u.content, u.rows, None if u.group is None else (number, u.group), u.labels)
+        # a text is the same in all sources, an article has a number in its own
+        replace(u, group=(number, u.group) if isinstance(u.group, int) else u.group)
         for number, part in enumerate(found)
         for u in part.units
     ]
-    return Units(units, found[0].suffix, found[0].written)
+    return replace(found[0], units=units)
 
 
 def _read(source: str, task: str, data: LabelledDataConfig) -> Units:
     path = Path(source)
     if path.is_dir():
-        raise DataError(f"{source} is a folder; rows can be drawn from a file only")
-    name = path.name.lower().removesuffix(".gz")
+        if task != "token-classification":
+            raise DataError(f"{source} is a folder; a file is wanted")
+        rows = read_tagged(source, data, TagColumns())
+        return Units([_tagged_unit(row) for row in rows], "", _blocks, _parallel_lines)
+    name = without_compression(path.name).lower()
     if task == "token-classification" and is_columns(source):
         return Units(list(_sentences(path)), Path(name).suffix or ".txt", _blocks)
     if path.is_file() and name.endswith((".txt", ".text")):
@@ -186,16 +205,12 @@ def _read(source: str, task: str, data: LabelledDataConfig) -> Units:
     if path.is_file() and is_json(source):
         text = _content(path).decode("utf-8", errors="replace").lstrip("\ufeff \t\r\n")
         if text.startswith("["):
-            return Units([_row_unit(row, task, None) for row in _json(path)], ".json", _list)
-    return Units(list(_rows(source, task, data)), ".jsonl", _jsonl)
+            return Units(list(_row_units(_json(path), source, task, data)), ".json", _list)
+    return Units(list(_row_units(_rows(source, data), source, task, data)), ".jsonl", _jsonl)
 
 
 def _content(path: Path) -> bytes:
-    try:
-        raw = path.read_bytes()
-        return gzip.decompress(raw) if path.suffix == ".gz" else raw
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} cannot be read: {error}") from None
+    return b"".join(read_blocks(path))
 
 
 def _json(path: Path) -> Any:
@@ -205,24 +220,32 @@ def _json(path: Path) -> Any:
         raise DataError(f"{path} is not JSON: {error}") from None
 
 
-def _rows(source: str, task: str, data: LabelledDataConfig) -> Iterator[Unit]:
+def _rows(source: str, data: LabelledDataConfig) -> Iterator[dict[str, Any]]:
     """Rows of tables, of JSON lines, of the Hub."""
-    rows: Iterator[dict[str, Any]]
     if is_json(source) and Path(source).is_file():
-        rows = (row for _, row in json_lines(Path(source)))
-    else:
-        asked = [c for c in (data.text_column, data.text_pair_column, data.label_column) if c]
-        rows = source_rows(source, data.header, asked)
-    label = data.label_column
+        return (row for _, row in json_lines(Path(source)))
+    asked = [c for c in (data.text_column, data.text_pair_column, data.label_column) if c]
+    return source_rows(source, data.header, asked)
+
+
+def _row_units(
+    rows: Iterable[Any], source: str, task: str, data: LabelledDataConfig
+) -> Iterator[Unit]:
+    text, label = None, data.label_column
     for number, row in enumerate(rows):
-        if number == 0 and task == "text-classification":
-            label = choose_columns(list(row), data, source).label
-        yield _row_unit(row, task, label)
+        if number == 0 and task == "text-classification" and isinstance(row, dict):
+            columns = choose_columns(list(row), data, source)
+            text, label = columns.text, columns.label
+        yield _row_unit(row, task, label, text)
 
 
-def _row_unit(row: Any, task: str, label: str | None) -> Unit:
+def _row_unit(row: Any, task: str, label: str | None, text: str | None = None) -> Unit:
+    if isinstance(row, list) and task == "text-classification":  # a text and its label
+        return Unit(row, group=_same(row[0]), labels=frozenset(_named(row[-1])))
     if isinstance(row, list):  # C3's
         return Unit(row, rows=len(row[1]) if len(row) > 1 and isinstance(row[1], list) else 1)
+    if not isinstance(row, dict):
+        return Unit(row)  # the task's reader says what is wrong with it
     if task in ("multiple-choice", "question-answering"):
         questions = row.get("questions")
         if isinstance(questions, list):  # RACE's
@@ -231,7 +254,12 @@ def _row_unit(row: Any, task: str, label: str | None) -> Unit:
         return Unit(row, group=context if isinstance(context, str) else None)
     names = (label,) if label else ("label", "relation", "labels", "entities", "tags", "ner_tags")
     named = next((row[name] for name in names if row.get(name) is not None), None)
-    return Unit(row, labels=frozenset(_named(named)))
+    return Unit(row, group=_same(row.get(text)), labels=frozenset(_named(named)))
+
+
+def _same(text: Any) -> str | None:
+    """What texts that are the same but for case and white space have in common."""
+    return " ".join(text.casefold().split()) or None if isinstance(text, str) else None
 
 
 def _named(value: Any) -> Iterator[str]:
@@ -252,9 +280,10 @@ def _lines(path: Path) -> Iterator[Unit]:
     """Lines; `LABEL:more text` as TREC has them."""
     for line in _content(path).splitlines(keepends=True):
         if line.strip():
-            label = line.split(maxsplit=1)[0].decode("utf-8", errors="replace")
+            label, _, text = line.decode("utf-8", errors="replace").strip().partition(" ")
             labels = frozenset({label, label.partition(":")[0]} if ":" in label else ())
-            yield Unit(line if line.endswith(b"\n") else line + b"\n", labels=labels)
+            whole = line if line.endswith(b"\n") else line + b"\n"
+            yield Unit(whole, group=_same(text) if labels else None, labels=labels)
 
 
 def _numbered(path: Path) -> Iterator[Unit]:
@@ -269,6 +298,23 @@ def _sentences(path: Path) -> Iterator[Unit]:
     for block in _parted(path):
         tags = (line.split()[-1].decode("utf-8", errors="replace") for line in block)
         yield Unit(b"\n".join(block), labels=frozenset(tags))
+
+
+def _tagged_unit(row: TaggedRow) -> Unit:
+    """A sentence of a folder of parallel lines."""
+    return Unit(row, labels=frozenset([*(row.tags or ()), f"intent {row.intent}"]))
+
+
+def _parallel_lines(contents: list[Any]) -> dict[str, bytes]:
+    """The files of such a folder."""
+    lines = {
+        PARALLEL_WORDS: [" ".join(row.words) for row in contents],
+        PARALLEL_TAGS: [" ".join(row.tags) for row in contents],
+        PARALLEL_INTENT: [row.intent for row in contents if row.intent is not None],
+    }
+    return {
+        name: "".join(f"{x}\n" for x in found).encode() for name, found in lines.items() if found
+    }
 
 
 def _parted(path: Path) -> Iterator[list[bytes]]:

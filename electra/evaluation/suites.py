@@ -4,8 +4,8 @@ r"""Suites of benchmarks: TOML files that name data sets, what is read of them, 
     task = "text-classification"
     train = "sst2/train.tsv.gz"     # below the data folder, or ID:split of the Hub; or a list
     validation = 0.1                # a share of the training rows; or a source
-    test = "sst2/dev.tsv"
-    metric = "accuracy"             # or several, whose mean is the score
+    test = "sst2/dev.tsv"           # or a share of the training rows
+    metric = "accuracy"             # or several: their mean is the score, the first chooses
     max_train_rows = 8000           # also max_validation_rows, max_test_rows
     recipe.training.epochs = 3      # whatever `electra finetune` has flags for
 
@@ -52,9 +52,10 @@ class BenchmarkSet:
     train: Sources
     validation: Sources | float
     """A share of the training rows where it is a number."""
-    test: Sources
+    test: Sources | float
+    """A share of the training rows where it is a number; held out before the validation rows."""
     metric: Sources
-    """Their mean is the score."""
+    """Their mean is the score; the first chooses a run's model where the task can do so."""
     max_train_rows: int | None = None
     max_validation_rows: int | None = None
     max_test_rows: int | None = None
@@ -79,13 +80,19 @@ class BenchmarkSet:
         ]
         return resolve(FinetuneConfig, layers)
 
+    @property
+    def sources(self) -> Sources:
+        """All that is read, each once."""
+        given = (self.train, self.validation, self.test)
+        return tuple(
+            dict.fromkeys(s for part in given if not isinstance(part, float) for s in part)
+        )
+
     def rows_wanted(self) -> dict[str, Any]:
         """What decides which rows are read, ready for JSON."""
-        validation = self.validation
+        given = {"train": self.train, "validation": self.validation, "test": self.test}
         return {
-            "train": list(self.train),
-            "validation": validation if isinstance(validation, float) else list(validation),
-            "test": list(self.test),
+            **{name: x if isinstance(x, float) else list(x) for name, x in given.items()},
             **{name: getattr(self, name) for name in _ROWS},
         }
 
@@ -172,16 +179,6 @@ def _set(name: str, table: Any, place: str) -> BenchmarkSet:
     for key in _ROWS:
         if key in table and (type(table[key]) is not int or table[key] < 1):
             raise ConfigError(f"{place}: {key} is {table[key]!r}; allowed: 1 or more")
-    validation = table["validation"]
-    if isinstance(validation, int | float):
-        if not 0 < validation < 1:
-            raise ConfigError(
-                f"{place}: validation is {validation}; allowed: a share between 0 and 1 of the "
-                "training rows, or a source"
-            )
-        validation = float(validation)
-    else:
-        validation = _sources(validation, "validation", place)
     recipe = table.get("recipe", {})
     if not isinstance(recipe, Mapping):
         raise ConfigError(f"{place}: recipe must hold sections, such as recipe.training.epochs = 3")
@@ -189,12 +186,15 @@ def _set(name: str, table: Any, place: str) -> BenchmarkSet:
         name=name,
         task=task,
         train=_sources(table["train"], "train", place),
-        validation=validation,
-        test=_sources(table["test"], "test", place),
+        validation=_share_or_sources(table["validation"], "validation", place),
+        test=_share_or_sources(table["test"], "test", place),
         metric=metric,
         recipe=recipe,
         **{key: table.get(key) for key in _ROWS},
     )
+    if isinstance(found.test, float) and isinstance(found.validation, float):
+        if found.test + found.validation >= 1:
+            raise ConfigError(f"{place}: validation and test leave no rows to train on")
     try:
         found.config({}, 0)
     except ConfigError as error:
@@ -206,6 +206,17 @@ def _check_keys(table: Mapping[str, Any], allowed: Any, place: str) -> None:
     for key in table:
         if key not in allowed:
             raise ConfigError(f'{place} has an unknown key "{key}"; {did_you_mean(key, allowed)}')
+
+
+def _share_or_sources(value: Any, key: str, place: str) -> Sources | float:
+    if not isinstance(value, int | float):
+        return _sources(value, key, place)
+    if not 0 < value < 1:
+        raise ConfigError(
+            f"{place}: {key} is {value}; allowed: a share between 0 and 1 of the training rows, or "
+            "a source"
+        )
+    return float(value)
 
 
 def _sources(value: Any, key: str, place: str) -> Sources:

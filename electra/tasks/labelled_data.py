@@ -327,7 +327,7 @@ def source_rows(source: str, header: str, asked: Iterable[str]) -> Iterator[dict
     if colon and split and Path(file).is_file():
         raise DataError(f"{file} has no splits, as a .json file may; leave :{split} out")
     identity, colon, split = source.partition(":")  # a split may have more of them: train[:80%]
-    if colon and split and not _is_file_name(identity) and identity.count("/") in (0, 1, 2):
+    if colon and split and not is_file_name(identity) and identity.count("/") in (0, 1, 2):
         return _hub_rows(identity, split, source)
     raise DataError(
         f"{source} does not exist (a CSV, TSV, JSONL, JSON or Parquet file is wanted, or a data "
@@ -335,7 +335,7 @@ def source_rows(source: str, header: str, asked: Iterable[str]) -> Iterator[dict
     )
 
 
-def _is_file_name(name: str) -> bool:
+def is_file_name(name: str) -> bool:
     """Whether a name ends as those of files do; one of the Hub may have dots, as PAN-X.zh."""
     whole = without_compression(name)
     return whole != name or Path(whole).suffix.lower() in (*KINDS, ".json")
