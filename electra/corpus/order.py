@@ -15,6 +15,7 @@ Ids = NDArray[np.uint64]
 _ROUNDS = 6
 
 
+@np.errstate(over="ignore")  # sums and products mod 2^64; numpy warns where it is one number
 def shuffled_ids(positions: Ids, *, num_examples: int, seed: int) -> Ids:
     """The example at each position of the stream.
 
@@ -45,8 +46,7 @@ def _feistel(values: Ids, keys: Ids, half_bits: int) -> Ids:
 
 def _mix(x: Ids) -> Ids:
     """The finaliser of SplitMix64 (Steele et al. 2014): every input bit moves every output bit."""
-    with np.errstate(over="ignore"):
-        x = x + np.uint64(0x9E3779B97F4A7C15)
-        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    x = x + np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))
