@@ -19,11 +19,12 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from electra.errors import ConfigError, DataError, ElectraError, OutputExistsError
-from electra.training.checkpoint import CheckpointStore, torn
-from electra.training.distributed import World
+
+if TYPE_CHECKING:
+    from electra.training.distributed import World
 
 Status = Literal["fresh", "continued", "finished"]
 _STATUSES: tuple[Status, ...] = ("fresh", "continued", "finished")
@@ -95,18 +96,18 @@ def open_run(
             folder.
         DataError: the folder named by `resume` holds no run.
     """
-    world = world or World()
     path = Path(output)
     found: RunFolder | None = None
     failure: ElectraError | None = None
-    if world.is_main:
+    if world is None or world.is_main:
         try:
             found = _open(path, resume, overwrite, of_runs)
         except ElectraError as error:
             failure = error
     # every process must leave by the same door, or the others wait for ever
     code = -1 if found is None else _STATUSES.index(found.status)
-    code = round(world.same_number(float(code)))
+    if world is not None:
+        code = round(world.same_number(float(code)))
     if failure is not None:
         raise failure
     if code < 0:
@@ -158,6 +159,9 @@ def _resume(path: Path) -> RunFolder:
     if (path / _REPORT).is_file():
         note = f"the run in {path} is finished: nothing to do (--overwrite starts afresh)"
         return RunFolder(path, "finished", (note,))
+    # with torch, which those who only write a file do without
+    from electra.training.checkpoint import CheckpointStore, torn
+
     store = CheckpointStore(path / "checkpoints")
     notes = []
     for step in reversed(store.steps()):
