@@ -144,7 +144,9 @@ def test_language_errors(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "py3langid.langid", raising=False)
     with pytest.raises(ConfigError, match=r'not installed: pip install "electra\[language\]"'):
         LanguageRule("en", share=0.5, model="py3langid")
-    assert LanguageRule("en", share=0.5, model="auto").judged_by == "script"
+    without = LanguageRule("en", share=0.5, model="auto")
+    assert without.judged_by == "script (auto: py3langid is not installed)"
+    assert LanguageRule("en", share=0.5, model="script").judged_by == "script"
     cleaner = Cleaner(CleaningSettings(languages="zh"))
     assert cleaner("English, not Chinese") is None
     assert cleaner.removed == {"language: not zh": 1}
@@ -160,6 +162,7 @@ def test_language_model() -> None:
     assert rule(english)
     assert not rule(german)
     assert LanguageRule("en,de", share=0.5)(german)
+    assert LanguageRule("de", share=0.5)._model is rule._model  # read once a process
     assert LanguageRule("zh", share=0.5).judged_by == "script"  # nothing for it to tell apart
 
 
@@ -225,3 +228,24 @@ def test_index_of_nothing_and_a_broken_one(tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes()[:-8])
     with pytest.raises(DataError, match="holds no whole index of evaluation texts"):
         Contamination.open(tmp_path / "index")
+
+
+def test_an_index_is_opened_once_a_process(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("one two three\n")
+    Contamination.build([tmp_path / "a.txt"], words=2).save(tmp_path / "index")
+    index = Contamination.shared(tmp_path / "index")
+    assert Contamination.shared(tmp_path / "index") is index
+    Contamination.build([tmp_path / "a.txt"], words=3).save(tmp_path / "index")
+    assert Contamination.shared(tmp_path / "index").facts["words"] == 3  # another came there
+    with pytest.raises(DataError, match="holds no whole index"):
+        Contamination.shared(tmp_path / "nothing")
+
+
+def test_more_evaluation_files_than_can_be_numbered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.txt").write_text("one two three\n")
+    files = [tmp_path / "a.txt"] * 65_536
+    monkeypatch.setattr("electra.corpus.cleaning.contamination.expand", list)
+    with pytest.raises(DataError, match=r"holds 65,536 files; allowed: 65,535; join some"):
+        Contamination.build(files, words=2)

@@ -2,6 +2,8 @@
 
 import pytest
 
+from electra.config.cleaning import CleaningSettings
+from electra.corpus.cleaning.cleaner import Cleaner
 from electra.corpus.cleaning.gopher import quality_reason, repetition_reason
 from electra.corpus.cleaning.symbols import symbols_reason
 from electra.corpus.cleaning.web import c4_lines, fineweb_reason
@@ -57,9 +59,15 @@ def test_symbols_leave_short_texts_and_single_lines() -> None:
     assert symbols_reason("三" * 90 + "#" * 30, spaces=False) is None
 
 
-def test_spaces_are_those_of_the_language_or_the_text() -> None:
-    assert has_spaces("这是中文", "en")
-    assert not has_spaces("this is English", "zh")
+def test_spaces_are_those_of_the_text() -> None:
+    assert not has_spaces("这是中文")
+    assert not has_spaces("“……”好，！？（……）——……")  # more marks than characters
+    assert not has_spaces("用 TensorFlow 和 PyTorch 学习深度神经网络的方法")
+    assert not has_spaces("這是一個沒有空格的句子")
+    assert not has_spaces("def main(): return 0\n" * 9 + "这是中文。" * 200)
+    assert has_spaces("this is English")
+    assert has_spaces("They call it “the Way” (道 or 道路), and say no more… " * 9)
+    assert has_spaces("…… 1234")
     assert has_spaces("Grüße aus dem schönen Köln " * 5)
     assert has_spaces("안녕하세요 여러분 반갑습니다")
     assert not has_spaces("这是一个没有空格的句子 ABC 后面还有汉字")
@@ -91,6 +99,62 @@ def test_quality_of_chinese() -> None:
     assert quality_reason(text[:100], spaces=False, language="zh") is None
     assert quality_reason(text[:99], spaces=False, language="zh") == "quality: under 50 words"
     assert quality_reason(text[2:], spaces=False, language="zh") == "quality: no stop words"
+
+
+DIALOGUE = """“你昨天到哪里去了？我找了你整整一个下午……”她低声问道。
+“我去河边走了走……没有想到天黑得这么早。”他慢慢地回答。
+“可是你说过要来的……大家都在等你一个人吃饭。”
+“对不起……我真的忘记了，下次不会再这样。”
+她没有再说话，只是望着窗外的雨，好像有许多心事。
+“你在想什么呢？”他又问，“是不是还在生气？”
+“不是……我只是想起小时候和父亲一起钓鱼的日子了。”
+雨渐渐停了，街上的灯一盏一盏地亮起来，他们都沉默了很久。"""
+TRADITIONAL = """她沒有再說話，只是望著窗外的雨，好像有許多心事。
+“我去河邊走了走……沒有想到天黑得這麼早。”他慢慢地回答。
+雨漸漸停了，街上的燈一盞一盞地亮起來，他們都沉默了很久。
+“你在想什麼呢？”他又問，“是不是還在生我的氣？”
+第二天早上他們一起到車站去，送那位從南方來的老朋友回家。"""
+
+
+@pytest.mark.parametrize("language", ["zh", "zh-hant", "en", "other"])
+@pytest.mark.parametrize("text", [DIALOGUE, TRADITIONAL])
+def test_chinese_stays_whatever_the_language_asked_for(text: str, language: str) -> None:
+    cleaner = Cleaner(language=language)
+    assert cleaner(text) == text
+    rules = CleaningSettings(c4=True, gopher=True, repetition=True, fineweb=True)
+    cleaner = Cleaner(rules, language=language)
+    assert cleaner(text) == text, cleaner.removed
+
+
+@pytest.mark.parametrize("language", ["zh", "zh-hant", "en", "other"])
+def test_english_is_judged_by_words_whatever_the_language_asked_for(language: str) -> None:
+    # by ten characters it would repeat itself
+    subjects = ["farmer", "teacher", "soldier", "painter", "doctor", "singer", "sailor", "baker"]
+    lines = [
+        f"At {hour} the {who} walked to the {place} with {number} friends of {number} others."
+        for hour, who, place, number in zip(
+            ["dawn", "noon", "dusk", "night", "once", "last", "ease", "home"],
+            subjects,
+            ["river", "market", "castle", "harbour", "hospital", "theatre", "ship", "mill"],
+            ["two", "three", "four", "five", "six", "seven", "eight", "nine"],
+            strict=True,
+        )
+    ]
+    text = "\n".join(lines)
+    rules = CleaningSettings(gopher=True, repetition=True)
+    outcomes = [Cleaner(rules, language=name)(text) for name in ("other", language)]
+    assert outcomes[0] == outcomes[1]
+    words = DIALOGUE.replace("的", "").replace("了", "")
+    assert quality_reason(text, spaces=True, language="en") is None
+    no_list = quality_reason(words, spaces=False, language="en")
+    assert no_list is None  # English stop words say nothing about it
+
+
+def test_stop_words_of_traditional_chinese() -> None:
+    text = "天地玄黃宇宙洪荒" * 13
+    for language in ("zh", "zh-hant"):
+        found = quality_reason(text, spaces=False, language=language)
+        assert found == "quality: no stop words"
 
 
 def repetition(text: str, raw: str | None = None, spaces: bool = True) -> str | None:

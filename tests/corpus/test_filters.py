@@ -1,6 +1,7 @@
 """The cleaner as a whole: order of the rules, counts, examples, languages, idempotence."""
 
 import pickle
+import tracemalloc
 import unicodedata
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from electra.config.cleaning import CleaningSettings
-from electra.corpus.cleaning.characters import tidy
+from electra.corpus.cleaning.characters import _CONTROL, one_line_end, tidy
 from electra.corpus.filters import Cleaner, document_digest, document_digest_of, merge_reports
 from electra.errors import ConfigError
 
@@ -73,6 +74,23 @@ def test_tidy_is_idempotent(text: str, form: str) -> None:
     assert tidy(once, form) == once
     assert unicodedata.is_normalized(form, once)  # type: ignore[arg-type]
     once.encode("utf-8")
+
+
+@given(st.text("a b\n\t\u3000\xa0\u2000\u2003\u202f\r\u200b\u0301", max_size=20))
+def test_tidy_leaves_the_words_of_the_lines(text: str) -> None:
+    plain = unicodedata.normalize("NFC", _CONTROL.sub("", one_line_end(text)))
+    lines = (" ".join(line.split()) for line in plain.split("\n"))
+    assert tidy(text) == "\n".join(filter(None, lines))
+
+
+def test_tidying_a_long_line_takes_no_str_a_word() -> None:
+    text = "a bc\t" * 200_000
+    tracemalloc.start()
+    try:
+        tidy(text)
+        assert tracemalloc.get_traced_memory()[1] < 6 * len(text)
+    finally:
+        tracemalloc.stop()
 
 
 _WORDS = st.sampled_from(

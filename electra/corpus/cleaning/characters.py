@@ -14,6 +14,8 @@ _CONTROL = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f"
     "\ufeff\ufff9-\ufffb\ufffe\uffff\ud800-\udfff]"
 )
+# all that str.isspace() says, but the space, ends of lines and what `_CONTROL` takes
+_WHITE = "\t\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u202f\u205f\u3000"
 
 
 def tidy(text: str, normalization: str = "NFC") -> str:
@@ -40,8 +42,13 @@ def tidy(text: str, normalization: str = "NFC") -> str:
         text = _CONTROL.sub("", one_line_end(text))
     if normalization != "none":
         text = unicodedata.normalize(form, text)  # last: removing may bring a letter and its accent
-    lines = (" ".join(line.split()) for line in text.split("\n"))
-    return "\n".join(filter(None, lines))
+    # passes over the whole: a str for each word of a long text would take ten times its memory
+    for character in () if printable else _WHITE:
+        text = text.replace(character, " ")
+    for many, one in (("  ", " "), (" \n", "\n"), ("\n ", "\n"), ("\n\n", "\n")):
+        while many in text:
+            text = text.replace(many, one)
+    return text.strip(" \n")
 
 
 def one_line_end(text: str) -> str:

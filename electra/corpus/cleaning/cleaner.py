@@ -54,7 +54,7 @@ class Cleaner:
         Args:
             settings: which rules there are.
             min_chars: shorter documents are removed; empty ones always.
-            language: one of `tokenizer.LANGUAGES`: whether words stand between spaces.
+            language: one of `languages.LANGUAGES`: whose stop words are looked for.
             contamination: n-grams of evaluation texts.
 
         Raises:
@@ -82,7 +82,7 @@ class Cleaner:
         cleaning = settings.cleaning
         index = None
         if cleaning.contaminated and folder is not None:
-            index = Contamination.open(folder / _INDEX)
+            index = Contamination.shared(folder / _INDEX)
         return cls(
             cleaning,
             min_chars=settings.min_chars,
@@ -118,7 +118,7 @@ class Cleaner:
                 return text, "markup: in too many layers"
         if settings.c4 and text:
             before = text
-            text, reason, gone = c4_lines(text, spaces=has_spaces(text, self._language))
+            text, reason, gone = c4_lines(text, spaces=has_spaces(text))
             if reason is not None:
                 return text, reason
             if text != before:
@@ -135,7 +135,7 @@ class Cleaner:
             return TOO_SHORT
         if self._in_language is not None and not self._in_language(text):
             return f"language: not {settings.languages}"
-        spaces = has_spaces(text, self._language)
+        spaces = has_spaces(text)
         reason = None
         if settings.symbols:
             reason = symbols_reason(text, spaces=spaces)

@@ -7,6 +7,7 @@ documents are passed over; here the document goes, for any of them.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from array import array
@@ -27,6 +28,8 @@ CHARACTERS_A_WORD = 2
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _KNOWN_WORDS = 1_000_000
 _NAMES = ("ngrams", "files", "table")
+_MOST_FILES = 2**16 - 1
+"""Their numbers are uint16."""
 
 
 class _WordNumbers(dict[str, int]):
@@ -65,9 +68,15 @@ class Contamination:
             encoding_errors: `strict` or `replace`.
 
         Raises:
-            DataError: a file cannot be read, or no text in any of them has n words.
+            DataError: a file cannot be read, no text in any of them has n words, or there are
+                too many files.
         """
         files = expand(paths)
+        if len(files) > _MOST_FILES:
+            raise DataError(
+                f"--cleaning.contaminated holds {len(files):,} files; allowed: {_MOST_FILES:,}; "
+                "join some of them to one"
+            )
         numbers = _WordNumbers()
         hashes: list[NDArray[np.uint64]] = []
         sources: list[NDArray[np.uint16]] = []
@@ -133,6 +142,14 @@ class Contamination:
                 "prepare again"
             ) from None
 
+    @classmethod
+    def shared(cls, folder: Path) -> Contamination:
+        """As `open`, but once a process: the parts it works through share what was opened."""
+        file = folder / "contamination.json"
+        # another index may have come to the same place
+        written = file.stat().st_mtime_ns if file.is_file() else 0
+        return _opened(folder, written)
+
     def __call__(self, text: str) -> str | None:
         """The evaluation file that a tidy text shares an n-gram with, the first found, or None."""
         pieces = tokens(text.lower())
@@ -150,6 +167,11 @@ class Contamination:
                     name: str = self.facts["files"][int(self._file[places[0]])]
                     return name
         return None
+
+
+@functools.lru_cache(maxsize=1)
+def _opened(folder: Path, written: int) -> Contamination:
+    return Contamination.open(folder)
 
 
 def _texts_in(values: list[Any]) -> Iterator[str]:

@@ -33,6 +33,8 @@ STOP_WORDS = {
     "zh": ("的", "了", "是", "在", "和", "不", "有", "我", "他", "這", "这"),
     "ja": ("の", "に", "は", "を", "た", "が", "で", "て", "と"),
 }
+STOP_WORDS["zh-hant"] = STOP_WORDS["zh"]
+_WITHOUT_SPACES = ("zh", "zh-hant", "ja")
 _WORD = re.compile(r"\w+(?:['’\-]\w+)*")
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 
@@ -153,17 +155,21 @@ def quality_reason(text: str, *, spaces: bool, language: str) -> str | None:
 
     50 to 100,000 words (where there are no spaces, twice as many characters); a mean length of 3
     to 10 characters, with spaces; two stop words, where the language has a list here (en, de, tr,
-    ar, zh, ja). Case does not matter, as it does in datatrove.
+    ar, zh, zh-hant, ja) and the text is written as it is, with spaces or without: a Chinese text
+    among English ones is not looked at for "the". Case does not matter, as it does in datatrove.
     """
+    listed = STOP_WORDS.get(language, ())
+    if spaces == (language in _WITHOUT_SPACES):
+        listed = ()
     if not spaces:
         count = len(re.sub(r"\s", "", text)) // 2
         mean: float = MEAN_LENGTHS[0]
-        stop_words = sum(word in text for word in STOP_WORDS.get(language, ()))
+        stop_words = sum(word in text for word in listed)
     else:
         words = _WORD.findall(text.lower())
         count = len(words)
         mean = sum(map(len, words)) / max(1, count)
-        stop_words = len(set(words).intersection(STOP_WORDS.get(language, ())))
+        stop_words = len(set(words).intersection(listed))
     if count < FEWEST_WORDS:
         return f"quality: under {FEWEST_WORDS} words"
     if count > MOST_WORDS:
@@ -172,6 +178,6 @@ def quality_reason(text: str, *, spaces: bool, language: str) -> str | None:
         return "quality: short words"
     if mean > MEAN_LENGTHS[1]:
         return "quality: long words"
-    if language in STOP_WORDS and stop_words < FEWEST_STOP_WORDS:
+    if listed and stop_words < FEWEST_STOP_WORDS:
         return "quality: no stop words"
     return None

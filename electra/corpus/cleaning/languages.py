@@ -6,6 +6,7 @@ in its package: nothing is fetched.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.metadata
 from typing import Any
@@ -81,9 +82,11 @@ class LanguageRule:
         self._scripts = {SCRIPT_OF[code] for code in self._wanted}
         self._model: Any = None
         self.judged_by = "script"
-        """`script`, or the model beside it with its version."""
+        """`script`, or the model beside it with its version; or that `auto` found no model."""
         if model != "script" and self._scripts.intersection(_SHARED):
             self._model = _load_model(required=model == "py3langid")
+            if self._model is None and model == "auto":
+                self.judged_by = "script (auto: py3langid is not installed)"
         if self._model is not None:
             self.judged_by = f"script and py3langid {importlib.metadata.version('py3langid')}"
 
@@ -113,4 +116,10 @@ def _load_model(*, required: bool) -> Any:
             "--cleaning.language-model py3langid needs py3langid, which is not installed: "
             'pip install "electra[language]"'
         ) from None
+    return _read_model(package)
+
+
+@functools.cache
+def _read_model(package: Any) -> Any:
+    """Once a process: it takes most of a second."""
     return package.LanguageIdentifier.from_model_file(package.MODEL_FILE, norm_probs=True)

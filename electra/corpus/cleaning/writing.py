@@ -60,11 +60,13 @@ SCRIPTS: dict[str, tuple[tuple[int, int], ...]] = {
     ),
 }
 WITHOUT_SPACES = ("Han", "Kana", "Thai", "Lao", "Tibetan", "Myanmar", "Khmer")
-SPACELESS_LANGUAGES = ("zh", "ja", "th", "lo", "my", "km", "bo")
 _SPACELESS = "".join(
     f"{chr(first)}-{chr(last)}" for name in WITHOUT_SPACES for first, last in SCRIPTS[name]
 )
 _SPACELESS_CHARACTER = re.compile(f"[{_SPACELESS}]")
+_OTHER_LETTER = re.compile(rf"[^\W{_SPACELESS}]")
+_WINDOW = 200
+"""Characters of each of three windows by which it is judged whether a text has spaces."""
 # a character of a script without spaces alone, or a run of letters and digits of others
 _TOKEN = re.compile(rf"[{_SPACELESS}]|[^\W{_SPACELESS}]+")
 _PUNCTUATION = {n: " " for n in range(128) if not (chr(n).isalnum() or chr(n) == "_")}
@@ -95,15 +97,16 @@ def script_letters(text: str) -> dict[str, int]:
     return {name: int(n) for name, n in zip(SCRIPTS, counts, strict=True) if n}
 
 
-def has_spaces(text: str, language: str = "other") -> bool:
-    """Whether words are set apart by spaces: by the language, of `other` by the text's script."""
-    if language != "other":
-        return language not in SPACELESS_LANGUAGES
+def has_spaces(text: str) -> bool:
+    """Whether words are set apart by spaces, judged by the letters and digits of the text alone.
+
+    A character of a script without spaces counts as two others; punctuation does not count.
+    """
     if text.isascii():
         return True
-    middle = max(0, len(text) // 2 - 200)
-    window = text[middle : middle + 400]
-    return 2 * len(_SPACELESS_CHARACTER.findall(window)) < len(window) - window.count(" ")
+    window = sample(text, _WINDOW)
+    without = len(_SPACELESS_CHARACTER.findall(window))
+    return not without or 2 * without < len(_OTHER_LETTER.findall(window))
 
 
 def tokens(text: str) -> list[str]:
