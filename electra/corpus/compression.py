@@ -7,6 +7,7 @@ a.gz b.gz`, Common Crawl's archives). A file of no bytes holds nothing and is no
 from __future__ import annotations
 
 import bz2
+import errno
 import io
 import lzma
 import tempfile
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
-from electra.errors import DataError
+from electra.errors import DataError, ElectraError
 
 COMPRESSIONS = (".gz", ".zst", ".xz", ".bz2")
 _BLOCK = 2**20
@@ -202,20 +203,36 @@ def unpacked_file(path: Path) -> BinaryIO:
 
     Raises:
         DataError: as `read_blocks`.
+        ElectraError: the disk for temporary files has no room for what is unpacked.
     """
     if compression_of(path) is None:
         if not path.is_file():
             raise DataError(f"{path} does not exist")
         return path.open("rb")
-    spooled = tempfile.TemporaryFile()  # noqa: SIM115
+    spooled = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
     try:
         for block in read_blocks(path):
-            spooled.write(block)
+            _write(spooled, block, path)
         spooled.seek(0)
     except BaseException:
         spooled.close()
         raise
-    return cast(BinaryIO, spooled)
+    return cast(BinaryIO, io.BufferedReader(spooled))
+
+
+def _write(spooled: BinaryIO, block: bytes, path: Path) -> None:
+    rest = memoryview(block)
+    try:
+        while rest:  # a disk that is nearly full takes a part
+            rest = rest[spooled.write(rest) :]
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise ElectraError(
+            f"{path} is unpacked to {tempfile.gettempdir()}, which is full "
+            f"({spooled.tell():,} bytes written): make room, name another folder in the "
+            "environment variable TMPDIR, or give the file unpacked"
+        ) from None
 
 
 class BlockReader(io.RawIOBase):

@@ -29,6 +29,8 @@ _BREAK = re.compile(rb"\n(?:" + _SPACE + rb"*+\n)++")
 _INK = re.compile(rb"[!-~\xc3-\xe0\xe4-\xf4]")
 """Bytes that no blank line has; not all such bytes."""
 _LOOK_BACK = 2**16
+_LONGEST = 10**9
+"""Bytes of a document or of a line; memory holds several times as many."""
 
 
 @dataclass
@@ -63,13 +65,15 @@ def located_lines(
 ) -> Iterator[tuple[int, bytes]]:
     """(unpacked byte at which it begins, line with its end); a byte order mark is left out.
 
+    Memory is that of a line.
+
     Args:
         path: the file, packed as its name says.
         span: only lines that begin here; of files that are not packed.
         report: gets the position.
 
     Raises:
-        DataError: as `read_blocks`.
+        DataError: as `read_blocks`; or a line is over 1 GB long.
     """
     start, end = _range(path, span)
     tell = report.progress(span) if report is not None else None
@@ -94,14 +98,15 @@ def located_documents(
 ) -> Iterator[tuple[int, bytes]]:
     """(unpacked byte at which it begins, document) of text in which blank lines end documents.
 
-    Lines keep their ends, but the last. Arguments and errors are those of `located_lines`.
+    Lines keep their ends, but the last. Memory is that of a document, and one over 1 GB an error.
+    Arguments and errors are those of `located_lines`.
     """
     start, end = _range(path, span)
     begin, inside = _look_back(path, start) if start else (0, False)
     skipping = bool(start)  # the rest of what began before
     progress = report.progress(span) if report is not None else None
     held: list[bytes] = []
-    held_at = 0
+    held_at = size = 0
     for at, run in _whole_lines(path, begin, inside, end, progress):
         data = b"\n" + run if run.endswith(b"\n") else b"\n" + run + b"\n"
         first = at - 1  # where data[0] would stand
@@ -118,6 +123,7 @@ def located_documents(
                 if held:
                     yield held_at, held[0] if len(held) == 1 else b"".join(held)
                     held.clear()
+                    size = 0
             position = found.end()
         if skipping:
             if end is not None and first + len(data) >= end:
@@ -127,6 +133,9 @@ def located_documents(
             if end is not None and held_at >= end:
                 return
             held.append(data[position:])
+            size += len(held[-1])
+            if size > _LONGEST:
+                raise _endless(path, "blank line", held_at)
     if held:
         yield held_at, b"".join(held)
 
@@ -150,6 +159,7 @@ def _whole_lines(
     """(offset, run of whole lines); `inside`: the rest of the line at `start` is left out."""
     at = start
     held: list[bytes] = []
+    size = 0
     for block in read_blocks(path, start=start, progress=progress):
         if inside:
             cut = block.find(b"\n") + 1
@@ -166,10 +176,21 @@ def _whole_lines(
             yield _without_mark(at, run)
             at += len(run)
             held.clear()
+            size = 0
         if cut < len(block):
             held.append(block[cut:])
+            size += len(held[-1])
+            if size > _LONGEST:
+                raise _endless(path, "end of line", at)
     if held:
         yield _without_mark(at, b"".join(held))
+
+
+def _endless(path: Path, what: str, at: int) -> DataError:
+    return DataError(
+        f"{path}: no {what} in the {_LONGEST:,} bytes from byte {at:,} on, which would be one "
+        'document; if there are several, give .jsonl with one a line: {"text": "..."}'
+    )
 
 
 def _without_mark(at: int, run: bytes) -> tuple[int, bytes]:

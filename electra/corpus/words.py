@@ -62,7 +62,7 @@ def is_word_piece(tokenizer: Tokenizer) -> bool:
     """Whether words are split off before pieces, at white space, as BERT's are."""
     kind = json.loads(tokenizer.to_str())
     return (
-        all(map(_keeps_lines, _parts(kind["normalizer"])))
+        all(map(_keeps_lines, parts_of(kind["normalizer"])))
         and kind["model"]["type"] == "WordPiece"
         and _types(kind["pre_tokenizer"]) == {"BertPreTokenizer"}
     )
@@ -80,7 +80,7 @@ def line_encoding(tokenizer: Tokenizer) -> Literal["without_ends", "with_ends", 
     if is_word_piece(tokenizer):
         return "without_ends"
     kind = json.loads(tokenizer.to_str())
-    steps, cutters = _parts(kind["normalizer"]), _parts(kind["pre_tokenizer"])
+    steps, cutters = parts_of(kind["normalizer"]), parts_of(kind["pre_tokenizer"])
     if len(cutters) != 1:
         return "whole"
     (cutter,) = cutters
@@ -95,7 +95,7 @@ def line_encoding(tokenizer: Tokenizer) -> Literal["without_ends", "with_ends", 
     return "whole"
 
 
-def _parts(part: dict[str, Any] | None) -> list[dict[str, Any]]:
+def parts_of(part: dict[str, Any] | None) -> list[dict[str, Any]]:
     """What a normalizer or pre-tokenizer is made of, in order."""
     if part is None:
         return []
@@ -104,7 +104,7 @@ def _parts(part: dict[str, Any] | None) -> list[dict[str, Any]]:
     return [
         p
         for inner in (*part.get("normalizers", ()), *part.get("pretokenizers", ()))
-        for p in _parts(inner)
+        for p in parts_of(inner)
     ]
 
 

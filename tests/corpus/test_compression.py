@@ -4,6 +4,8 @@ import bz2
 import gzip
 import lzma
 import random
+import re
+import tempfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +22,7 @@ from electra.corpus.compression import (
 )
 from electra.corpus.documents import read_documents
 from electra.corpus.files import ReadReport, kind_of, read_lines, read_rows
-from electra.errors import DataError
+from electra.errors import DataError, ElectraError
 
 
 def zstandard(data: bytes) -> bytes:
@@ -120,3 +122,18 @@ def test_the_position_is_on_disk(tmp_path: Path) -> None:
     report = ReadReport()
     list(read_documents(path, report=report))
     assert report.position == path.stat().st_size
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this machine")
+@pytest.mark.parametrize("kind", ["arrow", "feather"])
+def test_no_room_for_what_is_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    path = tmp_path / f"a.{kind}.gz"
+    path.write_bytes(gzip.compress(NOISE))
+    full = Path("/dev/full")
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: full.open("wb", buffering=0))
+    place = re.escape(tempfile.gettempdir())
+    message = rf"a\.{kind}\.gz is unpacked to {place}, which is full .*environment variable TMPDIR"
+    with pytest.raises(ElectraError, match=message):
+        list(read_documents(path))

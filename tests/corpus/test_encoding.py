@@ -3,6 +3,7 @@
 import random
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
 import electra.corpus.encoding
 from electra.config import PrepareSettings
-from electra.corpus.encoding import DocumentEncoder
+from electra.corpus.encoding import DocumentEncoder, _has_han_apart
 from electra.corpus.examples import Examples
+from electra.corpus.languages import language_defaults
 from electra.corpus.pieces import pieces_of
 from electra.corpus.shards import Corpus, ShardWriter, Split
 from electra.corpus.tokenizer import SpecialIds
-from electra.corpus.tokenizer_training import train_word_piece
+from electra.corpus.tokenizer_training import train_tokenizer, train_word_piece
 from electra.corpus.words import load_segmenter, word_starts
 from electra.errors import ConfigError
 from electra.prepare import prepare
@@ -117,6 +119,77 @@ def test_pieces_are_the_line(line: str, size: int, anywhere: bool) -> None:
     for piece in pieces:
         assert len(piece) <= size or (not anywhere and " " not in piece[1:size])
     assert anywhere or all(piece[0] == " " for piece in pieces[1:])
+
+
+@given(line=st.text("ab \u4f60\u597d\uff0c", max_size=60), size=st.integers(1, 20))
+def test_pieces_end_before_chinese_characters(line: str, size: int) -> None:
+    pieces = list(pieces_of(line, size, before_han=True))
+    assert "".join(pieces) == line
+    for piece in pieces:
+        assert len(piece) <= size or not set(" \u4f60\u597d") & set(piece[1:size])
+    assert all(piece[0] in " \u4f60\u597d" for piece in pieces[1:])
+
+
+_HAN_WORDS = st.lists(
+    st.sampled_from(
+        [*"\u4f60\u597d\u3002\uff0c a.'", "ab", "\u0301", "\uf900", "\u30ab", "\ufb01"]
+    ),
+    max_size=40,
+).map("".join)
+
+
+@pytest.mark.parametrize("language", ["zh", "ja", "tr", "ar", "en"])
+def test_chinese_lines_are_cut_to_the_same_tokens(language: str) -> None:
+    settings = replace(language_defaults(language), lowercase=True, strip_accents=True)
+    texts = ["\u4f60\u597d\u3002 ab \u0301", "\u30ab ab ba"]
+    tokenizer = train_tokenizer(texts, kind="word_piece", vocab_size=90, settings=settings)
+    assert _has_han_apart(tokenizer)
+
+    @given(line=_HAN_WORDS, size=st.integers(1, 9))
+    def check(line: str, size: int) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(electra.corpus.encoding, "_PIECE", size)
+            (document,) = DocumentEncoder(tokenizer).encode([line])
+        assert document.ids.tolist() == tokenizer.encode(line, add_special_tokens=False).ids
+
+    check()
+
+
+def test_a_long_chinese_line_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = word_piece()
+    monkeypatch.setattr(electra.corpus.encoding, "_PIECE", 100)
+    line = "\u4f60\u597d" * 400
+    assert max(map(len, DocumentEncoder(tokenizer)._pieces(line))) == 100
+    # where a run of them is a word, it is not cut
+    tokenizer.normalizer = normalizers.BertNormalizer(handle_chinese_chars=False)
+    assert list(DocumentEncoder(tokenizer)._pieces(line)) == [line]
+    for old, cut in (("a", True), ("\u4f60", False)):
+        tokenizer.normalizer = normalizers.Sequence(
+            [normalizers.Replace(old, "b"), normalizers.BertNormalizer()]
+        )
+        assert _has_han_apart(tokenizer) is cut
+    assert not _has_han_apart(byte_level())
+
+
+def test_whole_documents_are_encoded_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = sentence_piece()
+    texts = [make_text(3, seed) for seed in range(12)]
+    expected = [document.ids.tolist() for document in DocumentEncoder(tokenizer).encode(texts)]
+    monkeypatch.setattr(electra.corpus.encoding, "_GROUP", 700)
+    sizes: list[int] = []
+
+    class Spy:
+        def __getattr__(self, name: str) -> object:
+            return getattr(tokenizer, name)
+
+        def encode_batch(self, batch: list[str], **options: bool) -> object:
+            sizes.append(sum(map(len, batch[:-1])))
+            return tokenizer.encode_batch(batch, **options)
+
+    spied: Any = Spy()
+    assert [d.ids.tolist() for d in DocumentEncoder(spied).encode(texts)] == expected
+    assert len(sizes) > 1
+    assert max(sizes) < 700
 
 
 @pytest.mark.parametrize("make", TOKENIZERS)

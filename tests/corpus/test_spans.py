@@ -3,6 +3,7 @@
 import gzip
 import itertools
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -182,3 +183,29 @@ def test_a_run_of_carriage_returns_ends_a_line_quickly(tmp_path: Path) -> None:
     path.write_bytes(b"a" + b"\r" * 200_000 + b"\nb" + b"\r" * 200_000 + b"c\r\n")
     (text,) = read_documents(path)
     assert text == "a\nb" + "\r" * 200_000 + "c"
+
+
+@pytest.mark.parametrize("block", [7, 64, 2**20])
+def test_a_document_without_an_end_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int
+) -> None:
+    monkeypatch.setattr("electra.corpus.compression._BLOCK", block)
+    monkeypatch.setattr("electra.corpus.spans._LONGEST", 1000)
+    path = tmp_path / "a.txt"
+    mend = 'give .jsonl with one a line: {"text": "..."}'
+    path.write_bytes(b"first\n\n" + b"a line\n" * 200)
+    place = r"a\.txt: no blank line in the 1,000 bytes from byte 7 on"
+    with pytest.raises(DataError, match=f"{place}.*; if there are several, {re.escape(mend)}$"):
+        list(read_documents(path))
+    path.write_bytes(b"first\n\n" + b"a word " * 200)
+    with pytest.raises(DataError, match=r"no (blank line|end of line) in the 1,000 bytes from"):
+        list(read_documents(path))
+    # many documents and lines of any size together are not one
+    whole = (b"a line\n" * 100 + b"\n") * 9
+    path.write_bytes(whole)
+    assert len(list(read_documents(path))) == 9
+    (tmp_path / "a.jsonl").write_text(json.dumps([{"text": "words"}] * 200))
+    with pytest.raises(DataError, match=r"a\.jsonl: no end of line in the 1,000 bytes from byte 0"):
+        list(read_documents(tmp_path / "a.jsonl"))
+    (tmp_path / "a.jsonl").write_text('{"text": "words"}\n' * 200)
+    assert len(list(read_documents(tmp_path / "a.jsonl"))) == 200
