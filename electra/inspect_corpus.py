@@ -100,12 +100,11 @@ def inspect_corpus(
 def _shards_of(corpus: Corpus) -> Iterator[tuple[ShardInfo, int]]:
     """Each shard with the bytes it should have."""
     manifest = corpus.manifest
-    token = np.dtype(manifest["dtype"]).itemsize
     for table in manifest["splits"].values():
         for row in table["shards"]:
             info = ShardInfo(**row)
-            size = token * info.tokens + 8 * (info.documents + 1) + 4 * info.lines
-            yield info, size + ((info.tokens + 7) // 8 if manifest["words_marked"] else 0)
+            marked = bool(manifest["words_marked"])
+            yield info, info.num_bytes(manifest["dtype"], words_marked=marked)
 
 
 def _check_sizes(corpus: Corpus) -> int:

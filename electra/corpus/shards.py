@@ -9,6 +9,8 @@ with a name.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import importlib.util
 import json
@@ -21,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from electra.errors import DataError
+from electra.errors import DataError, ElectraError
 
 FORMAT = "electra-corpus"
 _BLOCK = 2**22
@@ -40,6 +42,16 @@ class ShardInfo:
     sha256: str
     source: int = 0
     """Number of the source that the text is of."""
+
+    def num_bytes(self, dtype: str, *, words_marked: bool) -> int:
+        """Of its file.
+
+        Args:
+            dtype: of the token ids.
+            words_marked: a segmenter's word starts are in it.
+        """
+        fixed = np.dtype(dtype).itemsize * self.tokens + 8 * (self.documents + 1) + 4 * self.lines
+        return fixed + (_num_bytes(self.tokens) if words_marked else 0)
 
 
 class ShardWriter:
@@ -173,20 +185,26 @@ class Split:
             vocab_size: V, above all ids; none: they are not checked.
 
         Raises:
-            DataError: a shard is missing, shorter than the manifest says, or damaged.
+            DataError: a shard is missing, not as long as the manifest says, or damaged.
+            ElectraError: the machine does not allow so many open files, or has no positioned reads.
         """
+        self._files: list[int] = []  # first of all: `close` looks at it
         self.name, self.words_marked = name, words_marked
         self._vocab_size = vocab_size
         self._dtype = np.dtype("<" + np.dtype(dtype).str[1:])
         self._paths = [folder / s.file for s in shards]
         self.shards = list(shards)
-        self._files: list[int] = []
         _allow_files(len(shards))
-        for path in self._paths:
-            try:
-                self._files.append(os.open(path, os.O_RDONLY))
-            except FileNotFoundError:
-                raise DataError(f"shard {path} is missing; run electra prepare again") from None
+        for path, info in zip(self._paths, self.shards, strict=True):
+            self._files.append(_opened(path, len(shards)))
+            wanted = info.num_bytes(dtype, words_marked=words_marked)
+            size = os.fstat(self._files[-1]).st_size
+            if size != wanted:
+                how = "cut short" if size < wanted else "longer than it was"
+                raise DataError(
+                    f"shard {path} is {how}: {size:,} bytes, the manifest says {wanted:,}; "
+                    "run electra prepare again"
+                )
         self.offsets = [self._read_offsets(i) for i in range(len(shards))]
 
     @property
@@ -268,6 +286,23 @@ class Split:
         self.close()
 
 
+def _opened(path: Path, count: int) -> int:
+    """A shard, one of `count`, open for positioned reads."""
+    if not hasattr(os, "pread"):
+        raise ElectraError("Windows has no positioned reads (os.pread); use WSL, Linux or macOS")
+    try:
+        return os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        raise DataError(f"shard {path} is missing; run electra prepare again") from None
+    except OSError as error:
+        if error.errno not in (errno.EMFILE, errno.ENFILE):
+            raise DataError(f"shard {path} cannot be read: {error.strerror}") from None
+        raise ElectraError(
+            f"the corpus has {count:,} shards, more files than may be open at once "
+            f"({error.strerror}); allow more with: ulimit -n {2 * count + 512}"
+        ) from None
+
+
 def _allow_files(count: int) -> None:
     """Let this process hold as many files open, and some more, as far as the machine allows."""
     if importlib.util.find_spec("resource") is None:  # not on Windows
@@ -278,7 +313,9 @@ def _allow_files(count: int) -> None:
     wanted = 2 * count + 512
     if soft != resource.RLIM_INFINITY and soft < wanted:
         most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
+        # macOS has a limit of its own below "none"; where it matters, opening complains
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
 
 
 class Corpus:

@@ -1,5 +1,8 @@
 """Rows of a corpus: what they hold, at any length, and what a cut shard says."""
 
+import errno
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +15,7 @@ from electra.corpus.batches import CorpusSource
 from electra.corpus.examples import Examples
 from electra.corpus.shards import Corpus, ShardWriter, Split
 from electra.corpus.tokenizer import SpecialIds
-from electra.errors import DataError
+from electra.errors import DataError, ElectraError
 
 SPECIAL = SpecialIds(pad=0, unk=1, cls=2, sep=3, mask=4)
 
@@ -90,13 +93,57 @@ def test_batches_say_which_examples_they_hold(corpus: Path) -> None:
 def test_a_cut_shard_is_named(tmp_path: Path) -> None:
     split = make_split(tmp_path, [30, 30], max_tokens=1000)
     path = tmp_path / "train-00000.bin"
-    path.write_bytes(path.read_bytes()[:40])
+    whole = path.read_bytes()
+    path.write_bytes(whole[:40])
     with pytest.raises(DataError, match=r"train-00000\.bin is cut short"):
         split.tokens(0, 10, 20)
     with pytest.raises(DataError, match=r"train-00000\.bin is cut short"):
         Split(tmp_path, "train", "uint16", split.shards)
+    path.write_bytes(whole[:-1])  # the end, which opening does not read
+    with pytest.raises(DataError, match=r"is cut short: 155 bytes, the manifest says 156; run ele"):
+        Split(tmp_path, "train", "uint16", split.shards)
+    path.write_bytes(whole + b"x")
+    with pytest.raises(DataError, match=r"00000\.bin is longer than it was: 157 bytes, the man"):
+        Split(tmp_path, "train", "uint16", split.shards)
+    path.write_bytes(whole)
+    with pytest.raises(DataError, match="is cut short"):  # there should be marks of words
+        Split(tmp_path, "train", "uint16", split.shards, words_marked=True)
     path.unlink()
     with pytest.raises(DataError, match=r"train-00000\.bin is missing"):
+        Split(tmp_path, "train", "uint16", split.shards)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limits of this kind")
+def test_more_shards_than_files_may_be_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import resource
+
+    split = make_split(tmp_path, [30, 30], max_tokens=20)
+    assert len(split.shards) == 2
+
+    def refuse(*_: object) -> None:
+        raise ValueError("current limit exceeds maximum limit")  # what macOS says
+
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (8, resource.RLIM_INFINITY))
+    monkeypatch.setattr(resource, "setrlimit", refuse)
+    Split(tmp_path, "train", "uint16", split.shards)
+
+    def full(*_: object) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(os, "open", full)
+    message = r"has 2 shards, more files than .* \(Too many open files\).*: ulimit -n 516$"
+    with pytest.raises(ElectraError, match=message):
+        Split(tmp_path, "train", "uint16", split.shards)
+
+
+def test_a_machine_without_positioned_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    split = make_split(tmp_path, [30])
+    monkeypatch.delattr(os, "pread")
+    with pytest.raises(ElectraError, match=r"no positioned reads .*; use WSL, Linux or macOS"):
         Split(tmp_path, "train", "uint16", split.shards)
 
 
