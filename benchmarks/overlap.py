@@ -62,11 +62,11 @@ def _row(suite: str, each: BenchmarkSet, work: Path) -> list[dict[str, Any]]:
 def text_of(example: Any) -> tuple[str, ...]:
     """What makes an example of any task the same as another."""
     if hasattr(example, "choices"):
-        parts = (example.context,)
+        parts = [example.context]
     elif hasattr(example, "context"):
-        parts = (example.question, example.context)
+        parts = [example.question, example.context]
     else:
-        parts = (example.text, getattr(example, "text_pair", None) or "")
+        parts = [example.text, getattr(example, "text_pair", None) or ""]
     return tuple(" ".join(part.casefold().split()) for part in parts)
 
 

@@ -1,9 +1,15 @@
-"""Fine-tuning by the plain path of transformers: its model classes, fixed padding, a default loop.
+"""Fine-tuning by the plain path of transformers: its model classes, padding, a default loop.
 
-As in its examples (run_glue.py, run_ner.py, run_qa.py, run_swag.py): every row padded to the
-longest allowed, batches in random order, AdamW without decay on biases and norms, linear warmup
-over a tenth and linear decay, clipping at 1. Rows and metrics are those of `electra.tasks`, so that
-both paths learn from the same and are scored alike.
+Of its examples are the model classes, labels on first pieces, windows and answers (run_glue.py,
+run_ner.py, run_qa.py, run_swag.py), batches in random order, and of its Trainer the fused AdamW
+without decay on biases and norms, linear decay and clipping at 1. Warmup over a tenth, the rate and
+epsilon are our recipe's, rows and metrics those of `electra.tasks`, so that both paths learn from
+the same and are scored alike.
+
+Padding to the longest allowed is the default of run_glue.py and run_qa.py; run_ner.py and
+run_swag.py pad a batch to its longest row. So there are two peers: `plain` pads all to the longest
+allowed; with `pad_to_longest` every batch is cut to its longest row. In the loss of answers padding
+competes with the answer's tokens, as in transformers' heads; in ours it does not.
 """
 
 from __future__ import annotations
@@ -29,6 +35,7 @@ IGNORED = -100
 STRIDE = 128
 N_BEST = 20
 LONGEST_ANSWER = 30
+NO_OPTION = "无效答案"
 EVALUATION_BATCH = 32
 
 
@@ -50,14 +57,19 @@ class PlainPath:
     model: Any
     tokenizer: Any
     max_length: int
+    pad_to_longest: bool = False
+    """Cut every batch to its longest row in evaluation."""
 
     @classmethod
-    def of(cls, task: Task[Any], encoder: str, max_length: int) -> PlainPath:
+    def of(
+        cls, task: Task[Any], encoder: str, max_length: int, *, pad_to_longest: bool = False
+    ) -> PlainPath:
         """The encoder's weights under the head of transformers' Auto class; seed torch before."""
         transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
         transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         tokenizer = transformers.AutoTokenizer.from_pretrained(encoder)
-        return cls(task, _model(task, encoder, tokenizer), tokenizer, max_length)
+        model = _model(task, encoder, tokenizer)
+        return cls(task, model, tokenizer, max_length, pad_to_longest)
 
     def encode(self, examples: Sequence[Any], *, training: bool) -> Encoded:
         """Tokenized and padded to `max_length`; in training with targets."""
@@ -78,14 +90,18 @@ class PlainPath:
         outputs = []
         names = list(encoded.tensors)
         for batch in _loader(encoded.tensors, EVALUATION_BATCH):
-            outputs.append(self.model(**dict(zip(names, batch, strict=True))))
+            inputs = dict(zip(names, batch, strict=True))
+            outputs.append(
+                self.model(**(cut_to_longest(inputs) if self.pad_to_longest else inputs))
+            )
         if self.task.name == "question-answering":
-            starts = torch.cat([o.start_logits for o in outputs]).numpy()
-            ends = torch.cat([o.end_logits for o in outputs]).numpy()
+            starts = torch.cat([self._whole(o.start_logits) for o in outputs]).numpy()
+            ends = torch.cat([self._whole(o.end_logits) for o in outputs]).numpy()
             return _best_answers(examples, encoded.origin, starts, ends)
-        logits = torch.cat([o.logits for o in outputs])
         if self.task.name == "token-classification":
+            logits = torch.cat([self._whole(o.logits.mT).mT for o in outputs])
             return list(self._entities(examples, encoded.origin, logits))
+        logits = torch.cat([o.logits for o in outputs])
         if self.task.name == "multiple-choice":
             return [{"choice": int(i)} for i in logits.argmax(-1)]
         if not self.labels:
@@ -101,6 +117,11 @@ class PlainPath:
     def labels(self) -> list[str]:
         """Names of the classes or tags; none for regression and where there are none."""
         return _labels(self.task)
+
+    def _whole(self, logits: Tensor) -> Tensor:
+        """Logits [..., L] as [..., max_length]; what was cut off is chosen by nothing."""
+        missing = self.max_length - logits.shape[-1]
+        return torch.nn.functional.pad(logits, (0, missing), value=-torch.inf)
 
     def _pad(self, *texts: Any, **more: Any) -> Any:
         given = {"truncation": True, "padding": "max_length", "max_length": self.max_length}
@@ -123,12 +144,13 @@ class PlainPath:
         return Encoded(tensors, list(range(len(examples))))
 
     def _words(self, examples: Sequence[Any], training: bool) -> Encoded:
+        scheme = self.task.tagset.scheme  # type: ignore[attr-defined]
         words = [[e.text[start:end] for start, end in e.words] for e in examples]
         encoded = self._pad(words, is_split_into_words=True)
         labels = torch.full_like(encoded["input_ids"], IGNORED)
         first_pieces = []
         for row, example in enumerate(examples):
-            tags = tags_of(len(example.words), example.spans, "BIO")
+            tags = tags_of(len(example.words), example.spans, scheme)
             before, places = None, []
             for place, word in enumerate(encoded.word_ids(row)):
                 if word is not None and word != before:
@@ -141,6 +163,7 @@ class PlainPath:
     def _entities(
         self, examples: Sequence[Any], first_pieces: Sequence[Any], logits: Tensor
     ) -> Iterator[dict[str, Any]]:
+        scheme = self.task.tagset.scheme  # type: ignore[attr-defined]
         best = logits.argmax(-1).tolist()
         for example, places, row in zip(examples, first_pieces, best, strict=True):
             tags = [OUTSIDE] * len(example.words)  # words that were cut off are outside
@@ -149,7 +172,7 @@ class PlainPath:
             yield {
                 "entities": [
                     {"start": example.words[a][0], "end": example.words[b - 1][1], "label": label}
-                    for a, b, label in entities_of(tags, "BIO")
+                    for a, b, label in entities_of(tags, scheme)
                 ]
             }
 
@@ -187,11 +210,12 @@ class PlainPath:
         return Encoded(tensors, origin)
 
     def _choices(self, examples: Sequence[Any], training: bool) -> Encoded:
-        count = len(examples[0].choices)
-        assert all(len(e.choices) == count for e in examples), "a fixed number of options"
+        count = max(len(e.choices) for e in examples)
+        # the head wants as many for all; C3 has two to four
+        choices = [[*e.choices, *[NO_OPTION] * (count - len(e.choices))] for e in examples]
         encoded = self._pad(
-            [e.context for e in examples for _ in e.choices],
-            [fill(e.question, choice) for e in examples for choice in e.choices],
+            [e.context for e in examples for _ in range(count)],
+            [fill(e.question, c) for e, own in zip(examples, choices, strict=True) for c in own],
             truncation="only_first",
         )
         tensors = {k: v.view(len(examples), count, -1) for k, v in encoded.items()}
@@ -204,10 +228,18 @@ class PlainTraining:
     """The default loop; `run` may be called again and goes on."""
 
     def __init__(
-        self, model: Any, encoded: Encoded, *, learning_rate: float, batch_size: int, steps: int
+        self,
+        model: Any,
+        encoded: Encoded,
+        *,
+        learning_rate: float,
+        batch_size: int,
+        steps: int,
+        pad_to_longest: bool = False,
     ) -> None:
         """`steps` is the whole budget, for the schedule; seed torch before."""
         self._model = model
+        self._pad_to_longest = pad_to_longest
         self._names = list(encoded.tensors)
         self._tensors, self._batch_size = encoded.tensors, batch_size
         self._batches: Iterator[Any] = iter(())
@@ -220,6 +252,7 @@ class PlainTraining:
             ],
             lr=learning_rate,
             eps=1e-6,
+            fused=True,  # the Trainer's default, adamw_torch_fused
         )
         self._schedule = get_linear_schedule_with_warmup(  # type: ignore[no-untyped-call]
             self._optimizer, num_warmup_steps=steps // 10, num_training_steps=steps
@@ -232,7 +265,8 @@ class PlainTraining:
         for _ in range(steps):
             batch = self._next()
             rows += len(batch[0])
-            loss = self._model(**dict(zip(self._names, batch, strict=True))).loss
+            inputs = dict(zip(self._names, batch, strict=True))
+            loss = self._model(**(cut_to_longest(inputs) if self._pad_to_longest else inputs)).loss
             loss.backward()
             torch.nn.utils.clip_grad_norm_(self._model.parameters(), 1.0)
             self._optimizer.step()
@@ -246,6 +280,13 @@ class PlainTraining:
             self._batches = iter(_loader(self._tensors, self._batch_size, shuffle=True))
             batch = next(self._batches)
         return batch
+
+
+def cut_to_longest(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Inputs and targets [B, ..., L] without the columns that are padding in all rows."""
+    length = int(inputs["attention_mask"].sum(-1).max())
+    cut = {name: x[..., :length] if x.ndim > 1 else x for name, x in inputs.items()}
+    return {name: x.contiguous() for name, x in cut.items()}
 
 
 def _loader(

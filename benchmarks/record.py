@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from electra.training.device import machine
+from electra.training.run_folder import write_text
 
 
 def _commit() -> str:
@@ -58,10 +59,12 @@ def finish(
     console.print(f"commit {record['commit']}, {record['machine']['processor']}", highlight=False)
     if json_file is not None:
         json_file.parent.mkdir(parents=True, exist_ok=True)
-        json_file.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        write_text(json_file, json.dumps(record, indent=1) + "\n")
 
 
 def _shown(value: object) -> str:
+    if value is None:
+        return "-"
     if isinstance(value, float):
         return f"{value:,.4g}"
     if isinstance(value, list):
