@@ -19,6 +19,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -27,13 +28,15 @@ from rich.console import Console
 from rich.table import Table
 from tokenizers import Tokenizer
 
-from electra.config import PrepareSettings
+from electra.config import ClusterSettings, PrepareSettings
+from electra.corpus.cluster import ClusterRunner, RunStage, check_executor, end_earlier_tasks
 from electra.corpus.encoding import DocumentEncoder
 from electra.corpus.filters import Cleaner, write_contamination
 from electra.corpus.languages import language_settings
 from electra.corpus.manifest import corpus_manifest, no_documents
 from electra.corpus.mixture import shares_of
 from electra.corpus.preparation import select, tokenizer_sample
+from electra.corpus.remote_parts import FOLDER as CLUSTER
 from electra.corpus.sources import PART_BYTES, plan_parts, read_sources
 from electra.corpus.stages import Plan
 from electra.corpus.standard_input import STANDARD_INPUT, spool
@@ -62,6 +65,8 @@ def prepare(
     settings: PrepareSettings | None = None,
     tables: Sequence[Mapping[str, Any]] = (),
     workers: int | None = None,
+    executor: str = "local",
+    cluster: ClusterSettings | None = None,
     overwrite: bool = False,
     console: Console | None = None,
     stdin: BinaryIO | None = None,
@@ -74,6 +79,8 @@ def prepare(
         settings: tokenizer, language, segmenter, columns, cleaning.
         tables: instead of `sources`, `[[sources]]` of a recipe, with weights if wanted.
         workers: processes; none: one a core. The result does not depend on it.
+        executor: local, or slurm or ray, whose machines all see `output` under this path.
+        cluster: what tasks of slurm and ray are given.
         overwrite: move an old folder to NAME.old-1, and put the new one in its place.
         console: where progress goes; none: nowhere.
         stdin: none: `sys.stdin`'s bytes.
@@ -85,6 +92,7 @@ def prepare(
     """
     settings = settings or PrepareSettings()
     _check(settings, workers)
+    check_executor(executor, workers, cluster := cluster or ClusterSettings())
     if output.exists() and not overwrite:
         raise OutputExistsError(
             f"{output} exists; choose another --output, or move it aside with --overwrite"
@@ -95,6 +103,7 @@ def prepare(
     home = output.resolve()  # "." has no name to extend
     folder = home.with_name(f"{home.name}.partial")
     with _locked(folder, output):
+        end_earlier_tasks(folder)
         try:
             spooled = _spooled(sources, tables, folder, stdin)
             found, copies = read_sources(
@@ -105,8 +114,8 @@ def prepare(
                 shares_of([weight for weight in weights if weight is not None])
             parts = plan_parts(found, PART_BYTES, apart=None not in weights)
             plan = _begun(Plan(folder, settings, found, parts), console)
-            with progress_bar(console) as bar:
-                manifest = _work(plan, workers, copies, bar)
+            with progress_bar(console) as bar, _runner(plan, executor, workers, cluster) as run:
+                manifest = _work(plan, run, copies, bar)
         except BaseException as error:
             _leave(folder, console, by_mistake=isinstance(error, UserError))
             raise
@@ -222,15 +231,25 @@ def _begun(plan: Plan, console: Console) -> Plan:
     return plan
 
 
-def _work(plan: Plan, workers: int | None, copies: Mapping[str, str], bar: Any) -> dict[str, Any]:
+def _runner(
+    plan: Plan, executor: str, workers: int | None, cluster: ClusterSettings
+) -> contextlib.AbstractContextManager[RunStage]:
+    """What does the stages: processes of this machine, or tasks of a cluster."""
+    if executor != "local":
+        return ClusterRunner(executor, workers, cluster)
+    if workers is None:
+        total = sum(part.size for part in plan.parts)
+        workers = _cores() if total > ALONE_BYTES or len(plan.parts) > 8 else 1
+    return contextlib.nullcontext(partial(run_parts, workers=workers))
+
+
+def _work(plan: Plan, run: RunStage, copies: Mapping[str, str], bar: Any) -> dict[str, Any]:
     """All that there is to do, or is left of it; the manifest."""
     numbers = range(len(plan.parts))
     total = sum(part.size for part in plan.parts)
-    if workers is None:
-        workers = _cores() if total > ALONE_BYTES or len(plan.parts) > 8 else 1
     todo = [n for n in numbers if not plan.texts(n).is_dir()]
     with _Task(bar, "cleaning", total, total - sum(plan.parts[n].size for n in todo)) as task:
-        run_parts(plan, "clean", todo, workers=workers, tick=task)
+        run(plan, "clean", todo, tick=task)
     if todo:  # what comes after looks at all parts
         for name in ("selection", "encoded"):
             shutil.rmtree(plan.folder / name, ignore_errors=True)
@@ -244,7 +263,7 @@ def _work(plan: Plan, workers: int | None, copies: Mapping[str, str], bar: Any) 
     todo = [n for n in numbers if not plan.shards(n).is_file()]
     left = sum(TextStore(plan.texts(n)).size for n in todo)
     with _Task(bar, "writing token shards", size, size - left) as task:
-        run_parts(plan, "encode", todo, workers=workers, tick=task)
+        run(plan, "encode", todo, tick=task)
     return corpus_manifest(plan, tokenizer, selected, copies)
 
 
@@ -312,7 +331,7 @@ def _tokenizer(plan: Plan, size: int, bar: Any) -> Tokenizer:
 
 def _clear(folder: Path) -> None:
     """Remove what the corpus folder does not need."""
-    for name in ("texts", "selection", "encoded", "contamination", "standard-input"):
+    for name in ("texts", "selection", "encoded", "contamination", "standard-input", CLUSTER):
         shutil.rmtree(folder / name, ignore_errors=True)
     for name in ("plan.json", ".lock"):
         (folder / name).unlink(missing_ok=True)

@@ -18,7 +18,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from electra.config import BUDGETS, CleaningSettings, PrepareSettings
+from electra.config import BUDGETS, CleaningSettings, ClusterSettings, PrepareSettings
 from electra.config.objective import without_inapplicable
 from electra.errors import ConfigError, did_you_mean
 
@@ -112,6 +112,17 @@ def prepare_settings(flags: PrepareSettings, tables: Values, origin: str) -> Pre
         flags.cleaning, _checked_table(CleaningSettings, "cleaning", cleaning, origin)
     )
     return _under(flags, values)
+
+
+def cluster_settings(flags: ClusterSettings, table: Any, origin: str) -> ClusterSettings:
+    """The table `cluster` of a recipe of `prepare` under the flags, as `prepare_settings`.
+
+    Raises:
+        ConfigError: unknown field, wrong type.
+    """
+    if not isinstance(table, Mapping):
+        raise ConfigError(f'{origin}: "cluster" is a table, not a single value')
+    return _under(flags, _checked_table(ClusterSettings, "cluster", table, origin))
 
 
 def _under(flags: T, values: Mapping[str, Any]) -> T:

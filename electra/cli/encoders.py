@@ -9,11 +9,19 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from electra.cli.app import Overrides, Overwrite, app, fields_help, progress_console
-from electra.config import PrepareSettings, PretrainConfig
+from electra.config import ClusterSettings, PrepareSettings, PretrainConfig
 from electra.errors import ConfigError
-from electra.recipe import nest, prepare_settings, read_recipe, recipe_names, resolve
+from electra.recipe import (
+    cluster_settings,
+    nest,
+    prepare_settings,
+    read_recipe,
+    recipe_names,
+    resolve,
+)
 
 DEFAULT_SETTINGS = PrepareSettings()
+DEFAULT_CLUSTER = ClusterSettings()
 
 
 @app.command
@@ -23,6 +31,8 @@ def prepare(
     settings: Annotated[PrepareSettings, Parameter(name="*")] = DEFAULT_SETTINGS,
     recipe: str | None = None,
     workers: int | None = None,
+    executor: str = "local",
+    cluster: ClusterSettings = DEFAULT_CLUSTER,
     overwrite: Overwrite = False,
 ) -> None:
     """Turn raw text into a corpus folder: tokenizer, token shards, manifest.
@@ -39,10 +49,16 @@ def prepare(
         The corpus folder to make.
     recipe
         A .toml file with the fields above, a table [cleaning], and [[sources]] tables of path,
-        name, weight and text_column: with weights, training reads the sources in these shares.
+        name, weight and text_column: with weights, training reads the sources in these shares; a
+        table [cluster] has the fields of --cluster.
         Flags that are not at their defaults win over it.
     workers
-        Processes; default one a core. The result does not depend on it.
+        Processes, or tasks of a cluster at one time; default one a core. The result does not
+        depend on it.
+    executor
+        local: processes of this machine; slurm or ray: tasks of a cluster (extra cluster), all of
+        whose machines must see the output folder and the text under the same paths (a shared file
+        system).
     overwrite
         Move an old corpus folder to NAME.old-1.
     """
@@ -52,6 +68,7 @@ def prepare(
     if recipe is not None:
         given = read_recipe(recipe)
         tables = given.pop("sources", [])
+        cluster = cluster_settings(cluster, given.pop("cluster", {}), f"recipe {recipe}")
         settings = prepare_settings(settings, given, f"recipe {recipe}")
     if not sources and not tables:
         raise ConfigError("no text given: electra prepare FILE_OR_FOLDER ... --output DIR")
@@ -61,6 +78,8 @@ def prepare(
         settings=settings,
         tables=tables,
         workers=workers,
+        executor=executor,
+        cluster=cluster,
         overwrite=overwrite,
         console=progress_console(),
     )

@@ -7,6 +7,7 @@ The flag of a field is `--section.field-name`. Merging defaults, file and flags 
 from __future__ import annotations
 
 from electra.config.cleaning import CleaningSettings
+from electra.config.cluster import ClusterSettings
 from electra.config.corpus import DataConfig, PrepareSettings
 from electra.config.finetuning import (
     FINETUNE_DEFAULTS,
@@ -33,6 +34,7 @@ __all__ = [
     "FINETUNE_DEFAULTS",
     "TASK_DEFAULTS",
     "CleaningSettings",
+    "ClusterSettings",
     "DataConfig",
     "FinetuneConfig",
     "FinetuneTrainingConfig",
