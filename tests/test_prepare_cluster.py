@@ -3,6 +3,7 @@
 Slurm is five small scripts here, which run datatrove's own launch script: a job array as processes.
 """
 
+import dataclasses
 import importlib.util
 import os
 import re
@@ -19,7 +20,6 @@ from electra.cli import run
 from electra.config import ClusterSettings, PrepareSettings
 from electra.corpus import cluster
 from electra.corpus.remote_parts import do_parts, said
-from electra.corpus.sources import plan_parts, read_sources
 from electra.corpus.stages import STAGES, Plan
 from electra.errors import ConfigError, DataError, ElectraError
 from electra.prepare import prepare
@@ -163,9 +163,18 @@ def test_a_recipe_has_a_table_for_the_cluster(
 
 
 def launched(folder: Path, text: Path) -> Plan:
-    """A plan on disk, and the launch of a task `mine` for stage `clean`."""
-    found, _ = read_sources([text], (), spooled=None, drop_copies=True)
-    plan = Plan(folder, SMALL, tuple(found), tuple(plan_parts(found, 4_000, apart=False)))
+    """A plan on disk as `prepare` makes it, and the launch of a task `mine` for stage `clean`."""
+    plans: list[Plan] = []
+
+    def stopped(plan: Plan, *_: object) -> None:
+        plans.append(plan)
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(electra.prepare, "_runner", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            prepare([text], output=folder, settings=SMALL)
+    plan = dataclasses.replace(plans[0], folder=folder)
     for name in ("done", "errors"):
         (folder / "cluster/clean" / name).mkdir(parents=True)
     (folder / "cluster/launch.json").write_text('{"token": "mine", "job": null}')
