@@ -106,8 +106,9 @@ def finetune(
         raise ConfigError(
             "a recipe of several tasks goes with none of --seeds, --train-fraction and --search"
         )
-    if tasks is not None and config.training.class_weights != "none":
-        raise ConfigError("--training.class-weights is for one task: leave it out")
+    for name in ("class_weights", "metric_for_best_model"):
+        if tasks is not None and getattr(config.training, name) not in (None, "none"):
+            raise ConfigError(f"--training.{name.replace('_', '-')} is for one task: leave it out")
     if tasks is not None and (config.data, config.model) != (LabelledDataConfig(), HeadConfig()):
         raise ConfigError(
             "fields of data and model are each task's own here: put them into [tasks.NAME], such "
@@ -150,7 +151,8 @@ def finetune(
             built = task_class(task)
             check_options(built, config)
             learned, examples = built.from_training(train, config)
-            data = TaskData(learned, examples, learned.read(validation, config.data))
+            chosen_by = config.training.metric_for_best_model
+            data = TaskData(learned, examples, learned.read(validation, config.data), chosen_by)
             facts |= {"train": identity(train), "validation": identity(validation)}
             read = [data]
         inputs = RunInputs(

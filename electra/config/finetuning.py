@@ -79,6 +79,9 @@ class FinetuneTrainingConfig(TrainingConfig):
     adversarial_start: float = option(
         0.3, "share of the budget after which adversarial weight perturbation begins"
     )
+    metric_for_best_model: str | None = option(
+        None, "the metric that the best is chosen by, higher is better; none: the task's own"
+    )
     early_stopping_patience: int | None = option(
         None, "evaluations without a better one after which a run ends; none: the whole budget"
     )

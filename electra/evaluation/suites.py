@@ -63,7 +63,7 @@ class BenchmarkSet:
     """Sections of the fine-tuning recipe."""
 
     def config(self, overrides: Values, seed: int) -> FinetuneConfig:
-        """The recipe of one run.
+        """The recipe of one run; its best model is chosen by the set's first metric.
 
         Args:
             overrides: sections from the command line.
@@ -74,6 +74,7 @@ class BenchmarkSet:
         """
         layers = [
             *finetune_defaults(self.task),
+            ("metric", {"training": {"metric_for_best_model": self.metric[0]}}),
             (f"set {self.name}", self.recipe),
             ("command line", overrides),
             ("benchmark", {"training": {"seed": seed}}),

@@ -17,7 +17,7 @@ from typing import Any
 from rich.console import Console
 
 from electra.config import BUDGETS, FinetuneConfig
-from electra.errors import ConfigError, DataError
+from electra.errors import ConfigError, DataError, did_you_mean
 from electra.finetuning.one_task import Encoder, TaskData
 from electra.finetuning.several_tasks import SeveralTasks
 from electra.tasks.best import BestModel
@@ -214,6 +214,11 @@ class _Attempt:
 
     def _evaluate(self) -> dict[str, float]:
         found, world = self.trained.evaluate(), self.inputs.world
+        if self.inputs.data.metric not in found.metrics:
+            raise ConfigError(
+                f"--training.metric-for-best-model is {self.inputs.data.metric}; "
+                f"{did_you_mean(self.inputs.data.metric, found.metrics)}"
+            )
         # what is decided by them is decided alike everywhere, whatever the last bits are
         metrics = {name: world.same_number(value) for name, value in found.metrics.items()}
         collapsed = world.same_number(float(found.note is not None))

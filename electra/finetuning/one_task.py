@@ -63,11 +63,13 @@ class TaskData:
     task: Task[Any]
     train: Sequence[Any]
     validation: Sequence[Any]
+    chosen_by: str | None = None
+    """A metric instead of the task's own."""
 
     @property
     def metric(self) -> str:
         """What the best is chosen by."""
-        return self.task.metric
+        return self.chosen_by or self.task.metric
 
     @property
     def counts(self) -> dict[str, int]:

@@ -121,7 +121,7 @@ def _join(
     """Make and measure `ensemble/` and `averaged/`."""
     assert isinstance(inputs.data, TaskData), "several tasks have one seed"
     task, validation = inputs.data.task, inputs.data.validation
-    metric = task.metric
+    metric = inputs.data.metric
     device = config.training.device
     ranked = sorted(results, key=lambda r: (-r.metrics[metric], r.seed))
     predictor = Predictor.open(ranked[0].folder, device=device)

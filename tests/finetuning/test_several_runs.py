@@ -107,6 +107,21 @@ def test_a_collapsed_run_begins_again_with_another_seed(
     ]
 
 
+def test_the_best_can_be_chosen_by_another_metric(home: Path, tmp_path: Path) -> None:
+    training = QUICK | {"metric_for_best_model": "auc"}
+    result = run(home, tmp_path / "run", training, seeds=2)
+    assert result.metric == "auc"
+    for seed in (0, 1):
+        folder = tmp_path / "run" / f"seed-{seed}"
+        rows = read_metrics(folder / "metrics.jsonl")
+        best = max(row["eval_auc"] for row in rows if "eval_auc" in row)
+        assert json.loads((folder / "report.json").read_text())["metrics"]["auc"] == best
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["metric"] == "auc"
+    with pytest.raises(ConfigError, match=r'metric-for-best-model is aux; did you mean "auc"'):
+        run(home, tmp_path / "other", QUICK | {"metric_for_best_model": "aux"})
+
+
 def test_restarts_end(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(TextClassification, "collapsed", lambda *given: "it answers the same")
     result = run(home, tmp_path / "run", {"max_steps": 2, "restarts": 1})
