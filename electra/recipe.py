@@ -18,7 +18,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from electra.config import BUDGETS, CleaningSettings, ClusterSettings, PrepareSettings
+from electra.config import BUDGETS
 from electra.config.objective import without_inapplicable
 from electra.errors import ConfigError, did_you_mean
 
@@ -85,59 +85,15 @@ def resolve(cls: type[T], layers: Sequence[tuple[str, Values]]) -> T:
             if name == "training" and any(key in table for key in (*BUDGETS, "epochs")):
                 for key in (*BUDGETS, "epochs"):
                     merged[name].pop(key, None)
-            checked = _checked_table(hints[name], name, table, origin)
+            checked = checked_table(hints[name], name, table, origin)
             if name == "objective" and "name" in checked:
                 merged[name] = without_inapplicable(merged[name], checked["name"])
             merged[name] |= checked
     return cls(**{name: hints[name](**merged[name]) for name in sections})
 
 
-def prepare_settings(flags: PrepareSettings, tables: Values, origin: str) -> PrepareSettings:
-    """A recipe of `prepare` under the flags: a flag that is not at its default wins.
-
-    Args:
-        flags: from the command line.
-        tables: the fields of `PrepareSettings`, and a table `cleaning`.
-        origin: for messages.
-
-    Raises:
-        ConfigError: unknown field, wrong type, value out of range.
-    """
-    given = dict(tables)
-    cleaning = given.pop("cleaning", {})
-    if not isinstance(cleaning, Mapping):
-        raise ConfigError(f'{origin}: "cleaning" is a table, not a single value')
-    values = _checked_table(PrepareSettings, "prepare", given, origin)
-    values["cleaning"] = _under(
-        flags.cleaning, _checked_table(CleaningSettings, "cleaning", cleaning, origin)
-    )
-    return _under(flags, values)
-
-
-def cluster_settings(flags: ClusterSettings, table: Any, origin: str) -> ClusterSettings:
-    """The table `cluster` of a recipe of `prepare` under the flags, as `prepare_settings`.
-
-    Raises:
-        ConfigError: unknown field, wrong type.
-    """
-    if not isinstance(table, Mapping):
-        raise ConfigError(f'{origin}: "cluster" is a table, not a single value')
-    return _under(flags, _checked_table(ClusterSettings, "cluster", table, origin))
-
-
-def _under(flags: T, values: Mapping[str, Any]) -> T:
-    """The values of a recipe, and of the flags those that are not at their defaults."""
-    default = type(flags)()
-    chosen = {
-        field.name: getattr(flags, field.name)
-        for field in dataclasses.fields(flags)  # type: ignore[arg-type]
-        if getattr(flags, field.name) != getattr(default, field.name)
-        and not dataclasses.is_dataclass(getattr(flags, field.name))
-    }
-    return type(flags)(**{**values, **chosen})
-
-
-def _checked_table(cls: type, name: str, table: Values, origin: str) -> dict[str, Any]:
+def checked_table(cls: type, name: str, table: Values, origin: str) -> dict[str, Any]:
+    """A table with its fields' names and types, or a `ConfigError`."""
     hints = typing.get_type_hints(cls)
     result = {}
     for key, value in table.items():

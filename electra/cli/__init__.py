@@ -7,6 +7,7 @@ SIGTERM.
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import signal
@@ -31,6 +32,8 @@ _USERS_OS_ERRORS = (
     PermissionError,
 )
 _SECTION_FLAG = re.compile(r"--[a-z][a-z-]*\.[a-z0-9_-]+")
+_OWN_SECTIONS = {"prepare": ("cleaning", "cluster")}
+"""Sections whose flags a command takes by itself: its recipe has them beside other fields."""
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
@@ -48,12 +51,15 @@ def run(arguments: Sequence[str]) -> int:
 
 def _run(arguments: Sequence[str]) -> int:
     try:
-        rest, overrides = _split_overrides(list(arguments))
+        own = _OWN_SECTIONS.get(next(iter(arguments), ""), ())
+        rest, overrides = _split_overrides(list(arguments), own)
         verb, bound, unparsed = app.parse_args(rest, exit_on_error=False, print_error=False)
         if "overrides" in unparsed:
             bound.arguments["overrides"] = overrides
         elif overrides:
             raise ConfigError(f"electra {verb.__name__} takes no --{next(iter(overrides))}")
+        if "given" in unparsed:
+            bound.arguments["given"] = _flags_given(rest)
         verb(*bound.args, **bound.kwargs)
     except ElectraError as error:
         errors.print(f"electra: {error}", markup=False)
@@ -112,8 +118,20 @@ def _quieten_libraries() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 
 
-def _split_overrides(arguments: list[str]) -> tuple[list[str], dict[str, str]]:
-    """Take flags of the form `--section.field VALUE` out; their types are known to the recipe."""
+def _flags_given(arguments: Sequence[str]) -> frozenset[str]:
+    """Fields that flags name, as `vocab_size` and `cleaning.c4`, whatever values they are given."""
+    flags = itertools.takewhile(lambda argument: argument != "--", arguments)
+    names = (flag.partition("=")[0].removeprefix("--") for flag in flags if flag.startswith("--"))
+    return frozenset(re.sub(r"(^|\.)no-", r"\1", name).replace("-", "_") for name in names)
+
+
+def _split_overrides(
+    arguments: list[str], own: Sequence[str] = ()
+) -> tuple[list[str], dict[str, str]]:
+    """Take flags of the form `--section.field VALUE` out; their types are known to the recipe.
+
+    Those of the sections in `own` stay.
+    """
     rest: list[str] = []
     overrides: dict[str, str] = {}
     waiting = iter(arguments)
@@ -121,7 +139,7 @@ def _split_overrides(arguments: list[str]) -> tuple[list[str], dict[str, str]]:
         flag, equals, value = argument.partition("=")
         if argument == "--":
             rest += [argument, *waiting]
-        elif not _SECTION_FLAG.fullmatch(flag):
+        elif not _SECTION_FLAG.fullmatch(flag) or flag[2:].partition(".")[0] in own:
             rest.append(argument)
         else:
             given = value if equals else next(waiting, None)

@@ -10,16 +10,12 @@ from rich.console import Console
 
 from electra.cli.app import Overrides, Overwrite, app, fields_help, progress_console
 from electra.config import ClusterSettings, PrepareSettings, PretrainConfig
+from electra.corpus.prepare_recipe import cluster_settings, prepare_settings, source_tables
 from electra.errors import ConfigError
-from electra.recipe import (
-    cluster_settings,
-    nest,
-    prepare_settings,
-    read_recipe,
-    recipe_names,
-    resolve,
-)
+from electra.recipe import nest, read_recipe, recipe_names, resolve
 
+Given = Annotated[frozenset[str], Parameter(parse=False)]
+"""Fields that flags were given for."""
 DEFAULT_SETTINGS = PrepareSettings()
 DEFAULT_CLUSTER = ClusterSettings()
 
@@ -34,10 +30,12 @@ def prepare(
     executor: str = "local",
     cluster: ClusterSettings = DEFAULT_CLUSTER,
     overwrite: Overwrite = False,
+    given: Given = frozenset(),
 ) -> None:
     """Turn raw text into a corpus folder: tokenizer, token shards, manifest.
 
-    Interrupted or killed, the same command goes on where it was and ends with the same bytes.
+    Interrupted or killed, the same command goes on where it was and ends with the same bytes;
+    text from standard input comes but once, and begins again.
 
     Parameters
     ----------
@@ -51,7 +49,7 @@ def prepare(
         A .toml file with the fields above, a table [cleaning], and [[sources]] tables of path,
         name, weight and text_column: with weights, training reads the sources in these shares; a
         table [cluster] has the fields of --cluster.
-        Flags that are not at their defaults win over it.
+        Flags win over it.
     workers
         Processes, or tasks of a cluster at one time; default one a core. The result does not
         depend on it.
@@ -66,10 +64,10 @@ def prepare(
 
     tables: list[dict[str, Any]] = []
     if recipe is not None:
-        given = read_recipe(recipe)
-        tables = given.pop("sources", [])
-        cluster = cluster_settings(cluster, given.pop("cluster", {}), f"recipe {recipe}")
-        settings = prepare_settings(settings, given, f"recipe {recipe}")
+        table = read_recipe(recipe)
+        tables = source_tables(table.pop("sources", []), f"recipe {recipe}")
+        cluster = cluster_settings(cluster, table.pop("cluster", {}), f"recipe {recipe}")
+        settings = prepare_settings(settings, table, f"recipe {recipe}", given)
     if not sources and not tables:
         raise ConfigError("no text given: electra prepare FILE_OR_FOLDER ... --output DIR")
     run_prepare(
