@@ -19,6 +19,9 @@ VALIDATION_CHARS = 8_192
 """A validation split smaller than this is filled up, to a tenth of the corpus at most."""
 _CANDIDATES = 1_024
 """Documents of a part that may fill a validation split that is too small."""
+_CANDIDATE = np.dtype(
+    [("digest", "<u8"), ("part", "<u4"), ("document", "<u4"), ("chars", "<u4"), ("chosen", "?")]
+)
 
 Selection = NDArray[np.uint8]
 
@@ -40,16 +43,18 @@ def choose_validation(
     """
     selections = [np.where(k, TRAIN, DROPPED).astype(np.uint8) for k in kept]
     total = sum(int(s.chars[k].sum()) for s, k in zip(stores, kept, strict=True))
-    rows = [_candidates(n, s, k, share) for n, (s, k) in enumerate(zip(stores, kept, strict=True))]
-    # digest, part, document, characters, whether its digest is below the share
-    candidates = sorted(row for part in rows for row in part)
+    candidates = np.concatenate(
+        [_candidates(n, s, k, share) for n, (s, k) in enumerate(zip(stores, kept, strict=True))]
+    )
+    order = np.lexsort((candidates["document"], candidates["part"], candidates["digest"]))
     held = 0
     for most, only_chosen in ((max(0.1, 1.5 * share), True), (0.1, False)):
-        for _, part, document, chars, chosen in candidates:
+        for row in order if not only_chosen else order[candidates["chosen"][order]]:
             if not only_chosen and held >= min(VALIDATION_CHARS, total / 10):
                 break
-            taken = selections[part][document] == VALIDATION
-            if not taken and (chosen or not only_chosen) and held + chars <= most * total:
+            part, document = int(candidates["part"][row]), int(candidates["document"][row])
+            chars = int(candidates["chars"][row])
+            if selections[part][document] != VALIDATION and held + chars <= most * total:
                 selections[part][document] = VALIDATION
                 held += chars
     _leave_none_empty(stores, selections)
@@ -58,16 +63,18 @@ def choose_validation(
 
 def _candidates(
     part: int, store: TextStore, kept: NDArray[np.bool_], share: float
-) -> list[tuple[int, int, int, int, bool]]:
+) -> NDArray[np.void]:
+    """Rows of `_CANDIDATE`: below the share, or among the smallest digests of the part."""
     digests = store.digests[:, 0]
     chosen = digests / 2.0**64 < share
     order = np.argsort(np.where(kept, digests, np.uint64(2**64 - 1)), kind="stable")
-    rank = np.zeros(len(digests), dtype=np.int64)
-    rank[order] = np.arange(len(digests))
-    found = np.flatnonzero(kept & (chosen | (rank < _CANDIDATES)))
-    columns = (digests[found], found, store.chars[found], chosen[found])
-    rows = zip(*(column.tolist() for column in columns), strict=True)
-    return [(digest, part, document, chars, below) for digest, document, chars, below in rows]
+    smallest = np.zeros(len(digests), dtype=np.bool_)
+    smallest[order[:_CANDIDATES]] = True
+    found = np.flatnonzero(kept & (chosen | smallest))
+    rows = np.empty(len(found), dtype=_CANDIDATE)
+    rows["digest"], rows["part"], rows["document"] = digests[found], part, found
+    rows["chars"], rows["chosen"] = store.chars[found], chosen[found]
+    return rows
 
 
 def _leave_none_empty(stores: Sequence[TextStore], selections: list[Selection]) -> None:

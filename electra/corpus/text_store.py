@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import shutil
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -21,12 +21,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from electra.corpus.bands import BandWriter
+from electra.corpus.disk import remove_folder, sync, write_whole
+from electra.errors import ElectraError
 
 REPORT = "report.json"
 DIGESTS, BANDS, SOURCES = "digests.bin", "bands.bin", "sources.bin"
 _TEXTS, _ENDS, _CHARS = "texts.bin", "ends.bin", "chars.bin"
 _READ = 2**23
 """Bytes of text read at once."""
+_GAP = 2**16
+"""Bytes of text that is not asked for which are read rather than passed over."""
 
 
 class TextWriter:
@@ -78,7 +82,9 @@ class TextWriter:
         (self._partial / REPORT).write_text(
             json.dumps(report, ensure_ascii=False), encoding="utf-8"
         )
-        shutil.rmtree(self._folder, ignore_errors=True)
+        for file in self._partial.iterdir():
+            sync(file)
+        remove_folder(self._folder)
         self._partial.rename(self._folder)
 
     def close(self) -> None:
@@ -119,6 +125,41 @@ class TextStore:
         """Bytes of all texts."""
         return (self.folder / _TEXTS).stat().st_size
 
+    def check(self) -> None:
+        """Whether the files are as long as they say of each other.
+
+        Raises:
+            ElectraError: they are not, or one is missing.
+        """
+        try:
+            ends = self._ends()
+            right = self.size == (int(ends[-1]) if len(ends) else 0)
+            for name, width in ((_CHARS, 4), (SOURCES, 2), (DIGESTS, 16)):
+                right &= (self.folder / name).stat().st_size == width * len(ends)
+        except (FileNotFoundError, ValueError):
+            right = False
+        if not right:
+            raise ElectraError(
+                f"{self.folder} is not as it was written; remove it, and run the same command"
+            )
+
+    def renumber(self, numbers: Mapping[int, int], report: Mapping[str, Any]) -> None:
+        """Give the sources other numbers, and the part another report; killed, it has none."""
+        (self.folder / REPORT).unlink()
+        table = np.arange(1 + max(numbers), dtype="<u2")
+        for old, new in numbers.items():
+            table[old] = new
+        write_whole(self.folder / SOURCES, table[self.sources].tobytes())
+        write_whole(self.folder / REPORT, json.dumps(report, ensure_ascii=False))
+
+    def _ends(self) -> NDArray[np.int64]:
+        return np.fromfile(self.folder / _ENDS, dtype="<u8").astype(np.int64)
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """(documents,) bytes of each."""
+        return np.diff(self._ends(), prepend=0)
+
     @property
     def chars(self) -> NDArray[np.uint32]:
         """(documents,) characters of each."""
@@ -146,19 +187,32 @@ class TextStore:
         return (digest.tobytes() for digest in every[chosen])
 
     def texts(self, chosen: NDArray[np.bool_]) -> Iterator[str]:
-        """The documents that are chosen, (documents,), in their order; blocks are read at once."""
-        ends = np.fromfile(self.folder / _ENDS, dtype="<u8").astype(np.int64)
-        begins = np.concatenate([[0], ends[:-1]])
+        """The documents that are chosen, (documents,), in their order.
+
+        Blocks are read at once, without what lies far from all that is chosen.
+
+        Raises:
+            ElectraError: the files are not as they were written.
+        """
+        self.check()
+        ends = self._ends()
+        places = np.flatnonzero(chosen)
+        begins, ends = (ends - np.diff(ends, prepend=0))[places], ends[places]
+        apart = np.flatnonzero(begins[1:] - ends[:-1] > _GAP) + 1
         with (self.folder / _TEXTS).open("rb") as file:
             first = 0
             while first < len(ends):
-                # as many documents as fit into a block, one at least
+                # as many documents as fit into a block, one at least, none behind a gap
                 last = int(np.searchsorted(ends, begins[first] + _READ, side="right"))
-                last = max(last, first + 1)
-                file.seek(int(begins[first]))
-                block = file.read(int(ends[last - 1] - begins[first]))
+                gap = int(np.searchsorted(apart, first, side="right"))
+                last = min(max(last, first + 1), int(apart[gap]) if gap < len(apart) else len(ends))
                 start = int(begins[first])
-                for number in np.flatnonzero(chosen[first:last]).tolist():
-                    begin, end = begins[first + number] - start, ends[first + number] - start
+                file.seek(start)
+                block = file.read(int(ends[last - 1]) - start)
+                for begin, end in zip(
+                    (begins[first:last] - start).tolist(),
+                    (ends[first:last] - start).tolist(),
+                    strict=True,
+                ):
                     yield block[begin:end].decode("utf-8")
                 first = last
