@@ -12,48 +12,68 @@ parts that are missing and ends with the same bytes.
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
 import os
-import shlex
-import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from rich import filesize
 from rich.console import Console
-from rich.table import Table
 from tokenizers import Tokenizer
 
 from electra.config import ClusterSettings, PrepareSettings
 from electra.corpus.cluster import ClusterRunner, RunStage, check_executor, end_earlier_tasks
+from electra.corpus.disk import disk_full, sync, write_whole
 from electra.corpus.encoding import DocumentEncoder
-from electra.corpus.filters import Cleaner, write_contamination
+from electra.corpus.filters import Cleaner
 from electra.corpus.languages import language_settings
-from electra.corpus.manifest import corpus_manifest, no_documents
+from electra.corpus.manifest import (
+    MANIFEST,
+    check_weights,
+    corpus_manifest,
+    no_documents,
+    removed_documents,
+)
 from electra.corpus.mixture import shares_of
-from electra.corpus.preparation import select, tokenizer_sample
-from electra.corpus.remote_parts import FOLDER as CLUSTER
-from electra.corpus.sources import PART_BYTES, plan_parts, read_sources
+from electra.corpus.preparation import (
+    select,
+    selected_bytes,
+    tokenizer_sample,
+    training_documents,
+)
+from electra.corpus.preparation_report import tell
+from electra.corpus.sources import PART_BYTES, Source, plan_parts, read_sources
 from electra.corpus.stages import Plan
-from electra.corpus.standard_input import STANDARD_INPUT, spool
-from electra.corpus.text_store import TextStore
-from electra.corpus.tokenizer import LONGEST_WORD, load_tokenizer
-from electra.corpus.tokenizer_report import print_report
-from electra.corpus.tokenizer_training import train_tokenizer
+from electra.corpus.tokenizer import load_tokenizer, tokenizer_hash
+from electra.corpus.tokenizer_report import SAMPLE_CHARS
+from electra.corpus.tokenizer_training import KINDS, train_tokenizer
 from electra.corpus.words import load_segmenter
+from electra.corpus.work_folder import (
+    begin,
+    clear,
+    finish,
+    leave,
+    locked,
+    reads_standard_input,
+    spooled,
+)
+from electra.corpus.work_keys import KEY, keep_if, part_keys, shards_key, tokenizer_key
 from electra.corpus.worker import run_parts
-from electra.errors import ConfigError, OutputExistsError, UserError
+from electra.errors import ConfigError, DataError, OutputExistsError, UserError, did_you_mean
 from electra.training.loggers import progress_bar
 from electra.training.run_folder import move_aside
 
 TOKENIZER_SAMPLE_BYTES = 100_000_000
-"""Text the tokenizer is trained on: it is held in memory for that."""
-MANY_UNKNOWN = 0.05
-"""Share of unknown tokens from which on there is a warning."""
+"""Text the tokenizer is trained on at most: it is held in memory for that."""
+TOKENIZER_LEAST_BYTES = 10_000_000
+"""Of a small corpus; between the two 9 % of it, so that training takes a tenth of the time."""
+MOST_SOURCES = 65_535
+"""Their numbers have 16 bits."""
+LEAST_PART_BYTES, PARTS_WANTED = 4_000_000, 32
+"""Parts are smaller than `PART_BYTES` where there would be fewer."""
 ALONE_BYTES = 8_000_000
 """Text up to which further processes take longer to start than they help."""
 
@@ -102,29 +122,43 @@ def prepare(
     console = console or Console(quiet=True)
     home = output.resolve()  # "." has no name to extend
     folder = home.with_name(f"{home.name}.partial")
-    with _locked(folder, output):
+    piped = reads_standard_input(sources, tables)
+    manifest: dict[str, Any]
+    with locked(folder, output):
         end_earlier_tasks(folder)
         try:
-            spooled = _spooled(sources, tables, folder, stdin)
+            spool = spooled(folder, stdin or sys.stdin.buffer) if piped else None
             found, copies = read_sources(
-                sources, tables, spooled=spooled, drop_copies=settings.deduplicate
+                sources, tables, spooled=spool, drop_copies=settings.deduplicate
             )
+            if len(found) > MOST_SOURCES:
+                raise DataError(
+                    f"{len(found):,} sources are given; allowed: {MOST_SOURCES:,}: give their "
+                    "folder, or put the glob in quotes"
+                )
             weights = [source.weight for source in found]
             if None not in weights:
                 shares_of([weight for weight in weights if weight is not None])
-            parts = plan_parts(found, PART_BYTES, apart=None not in weights)
-            plan = _begun(Plan(folder, settings, found, parts), console)
-            with progress_bar(console) as bar, _runner(plan, executor, workers, cluster) as run:
-                manifest = _work(plan, run, copies, bar)
+            parts = plan_parts(found, _part_bytes(found), apart=None not in weights)
+            plan = Plan(folder, settings, found, parts, part_keys(settings, found, parts))
+            with disk_full(folder):
+                if begin(plan, console, standard_input=piped):
+                    manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
+                else:
+                    bars, runner = progress_bar(console), _runner(plan, executor, workers, cluster)
+                    with bars as bar, runner as run:
+                        manifest = _work(plan, run, copies, bar)
         except BaseException as error:
-            _leave(folder, console, by_mistake=isinstance(error, UserError))
+            mistake = isinstance(error, UserError)
+            leave(folder, console, by_mistake=mistake, standard_input=piped)
             raise
-        _clear(folder)
+        clear(folder)
         if output.exists():
             aside = move_aside(output)
             console.print(f"the old {output} is now {aside}", markup=False, soft_wrap=True)
         folder.rename(home)
-    _tell(manifest, output if output.name not in ("", "..") else home, console)
+        finish(home)
+    tell(manifest, output if output.name not in ("", "..") else home, console)
     return manifest
 
 
@@ -149,86 +183,32 @@ def _check(settings: PrepareSettings, workers: int | None) -> None:
         )
     if settings.vocab_size < 64:
         raise ConfigError(f"--vocab-size is {settings.vocab_size}; allowed: 64 or more")
+    if settings.tokenizer_kind not in KINDS:
+        raise ConfigError(
+            f"--tokenizer-kind is {settings.tokenizer_kind}; "
+            f"{did_you_mean(settings.tokenizer_kind, KINDS)}"
+        )
     language_settings(settings.language)
-    load_segmenter(settings.segmenter)
+    segmenter = load_segmenter(settings.segmenter)
+    if settings.tokenizer is not None:
+        DocumentEncoder(load_tokenizer(settings.tokenizer), segmenter)  # whether they go together
+    elif segmenter is not None and settings.tokenizer_kind != "word_piece":
+        raise ConfigError(
+            f"--segmenter {settings.segmenter} needs --tokenizer-kind word_piece, whose Han "
+            f"characters are tokens; --tokenizer-kind is {settings.tokenizer_kind}: leave one of "
+            "the two out"
+        )
     Cleaner.of(settings)
 
 
-@contextlib.contextmanager
-def _locked(folder: Path, output: Path) -> Iterator[None]:
-    """Make the folder of the work; one process at a time has it."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except FileExistsError:
-        raise OutputExistsError(f"{folder} is a file; it is in the way of {output}") from None
-    file = (folder / ".lock").open("w")
-    try:
-        if importlib.util.find_spec("fcntl") is not None:  # not on Windows
-            import fcntl
+def _part_bytes(sources: Sequence[Source]) -> int:
+    """Text of a part: less of a small corpus, so that cores share it; by its size alone.
 
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise OutputExistsError(
-                    f"another electra prepare is writing {output}; wait for it, or choose another "
-                    "--output"
-                ) from None
-        yield
-    finally:
-        file.close()
-
-
-def _spooled(
-    sources: Sequence[str | Path],
-    tables: Sequence[Mapping[str, Any]],
-    folder: Path,
-    stdin: BinaryIO | None,
-) -> Path | None:
-    """Standard input as a file, where it is asked for."""
-    paths = [p for table in tables for p in (table.get("path"), *_listed(table.get("path")))]
-    if STANDARD_INPUT not in (*map(str, sources), *paths):
-        return None
-    place = folder / "standard-input"
-    shutil.rmtree(place, ignore_errors=True)
-    place.mkdir()
-    return spool(stdin or sys.stdin.buffer, place / "text")
-
-
-def _listed(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
-
-
-def _begun(plan: Plan, console: Console) -> Plan:
-    """The plan, written; what an earlier try with the same one has done stays."""
-    if not plan.parts:
-        raise no_documents(0, plan.settings)
-    before = plan.folder / "plan.json"
-    if before.is_file():
-        try:
-            same = json.loads(before.read_text("utf-8")) == json.loads(json.dumps(plan.record()))
-        except ValueError:
-            same = False
-        if same and not (plan.folder / "standard-input").is_dir():
-            done = sum(plan.texts(n).is_dir() for n in range(len(plan.parts)))
-            console.print(
-                f"going on in {plan.folder}: {done} of {len(plan.parts)} parts are cleaned",
-                markup=False,
-                soft_wrap=True,
-            )
-            return plan
-        console.print(
-            f"what is in {plan.folder} was begun otherwise: beginning again",
-            markup=False,
-            soft_wrap=True,
-        )
-    for entry in plan.folder.iterdir():
-        if entry.name not in (".lock", "standard-input"):
-            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
-    write_contamination(
-        plan.settings.cleaning, plan.folder, encoding_errors=plan.settings.encoding_errors
-    )
-    plan.write()
-    return plan
+    A power of two times the least, so that a file that was mended does not cut others anew.
+    """
+    size = sum(sum(source.sizes) for source in sources) // PARTS_WANTED
+    steps = max(1, size // LEAST_PART_BYTES).bit_length() - 1
+    return min(PART_BYTES, LEAST_PART_BYTES << steps)
 
 
 def _runner(
@@ -248,30 +228,34 @@ def _work(plan: Plan, run: RunStage, copies: Mapping[str, str], bar: Any) -> dic
     numbers = range(len(plan.parts))
     total = sum(part.size for part in plan.parts)
     todo = [n for n in numbers if not plan.texts(n).is_dir()]
-    with _Task(bar, "cleaning", total, total - sum(plan.parts[n].size for n in todo)) as task:
+    left = sum(plan.parts[n].size for n in todo)
+    known = not any(source.shards for source in plan.sources)  # the Hub does not say how much
+    with _Task(bar, "cleaning", total if known else None, total - left) as task:
         run(plan, "clean", todo, tick=task)
-    if todo:  # what comes after looks at all parts
-        for name in ("selection", "encoded"):
-            shutil.rmtree(plan.folder / name, ignore_errors=True)
-        (plan.folder / "tokenizer.json").unlink(missing_ok=True)
     with _Task(bar, "finding duplicates", 1) as task:
         selected = select(plan, task.at)
     if selected.documents < 2:
-        raise no_documents(selected.documents, plan.settings)
-    size = sum(TextStore(plan.texts(n)).size for n in numbers)
-    tokenizer = _tokenizer(plan, size, bar)
+        removed = removed_documents(plan, selected)
+        raise no_documents(selected.documents, plan.settings, removed)
+    check_weights(plan, training_documents(plan))
+    sizes = selected_bytes(plan)
+    tokenizer = _tokenizer(plan, sum(sizes), bar)
+    key = shards_key(plan, tokenizer_hash(tokenizer))
+    keep_if(plan.folder / "encoded", key, beside=("train-*", "validation-*"))
     todo = [n for n in numbers if not plan.shards(n).is_file()]
-    left = sum(TextStore(plan.texts(n)).size for n in todo)
-    with _Task(bar, "writing token shards", size, size - left) as task:
+    done = sum(sizes) - sum(sizes[n] for n in todo)
+    with _Task(bar, "writing token shards", sum(sizes), done) as task:
         run(plan, "encode", todo, tick=task)
-    return corpus_manifest(plan, tokenizer, selected, copies)
+    with _Task(bar, "checking the tokenizer", min(SAMPLE_CHARS, sum(sizes))) as task:
+        return corpus_manifest(plan, tokenizer, selected, copies, task)
 
 
 class _Task:
     """A line of the progress bar that counts bytes."""
 
-    def __init__(self, bar: Any, title: str, total: int, done: int = 0) -> None:
-        self._bar, self._done, self._total = bar, done, max(1, total)
+    def __init__(self, bar: Any, title: str, total: int | None, done: int = 0) -> None:
+        self._bar, self._done = bar, done
+        self._total = None if total is None else max(1, total)
         self._task = bar.add_task(title, total=self._total, completed=done, numbers="")
 
     def __call__(self, size: int) -> None:
@@ -283,7 +267,7 @@ class _Task:
 
     def at(self, share: float) -> None:
         """A share of all, 0 to 1."""
-        self._bar.update(self._task, completed=share * self._total)
+        self._bar.update(self._task, completed=share * (self._total or 1))
 
     def __enter__(self) -> _Task:
         """Itself."""
@@ -292,7 +276,8 @@ class _Task:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """All is done, if nothing was raised."""
         if kind is None:
-            self._bar.update(self._task, completed=self._total)
+            total = self._total or max(1, self._done)
+            self._bar.update(self._task, completed=total, total=total)
 
 
 def _cores() -> int:
@@ -304,14 +289,20 @@ def _cores() -> int:
 def _tokenizer(plan: Plan, size: int, bar: Any) -> Tokenizer:
     """The one given, or trained; in `tokenizer.json`."""
     settings, file = plan.settings, plan.folder / "tokenizer.json"
-    if file.is_file():
+    # unigram learns a tenth as fast as the others
+    slow = 5 if settings.tokenizer_kind == "unigram" else 1
+    most = min(TOKENIZER_SAMPLE_BYTES, max(TOKENIZER_LEAST_BYTES, size * 9 // 100)) // slow
+    given = None if settings.tokenizer is None else load_tokenizer(settings.tokenizer)
+    key = tokenizer_key(plan, most, None if given is None else tokenizer_hash(given))
+    made_for = plan.folder / f"tokenizer{KEY}"
+    if file.is_file() and made_for.is_file() and made_for.read_text("utf-8") == key:
         return load_tokenizer(plan.folder)
-    if settings.tokenizer is not None:
-        tokenizer = load_tokenizer(settings.tokenizer)
+    file.unlink(missing_ok=True)
+    write_whole(made_for, key)
+    if given is not None:
+        tokenizer = given
     else:
-        # unigram learns a tenth as fast as the others
-        most = TOKENIZER_SAMPLE_BYTES // (5 if settings.tokenizer_kind == "unigram" else 1)
-        with _Task(bar, "training the tokenizer", size) as task:
+        with _Task(bar, "training the tokenizer", min(most, size)) as task:
             tokenizer = train_tokenizer(
                 tokenizer_sample(plan, most, task),
                 kind=settings.tokenizer_kind,
@@ -322,75 +313,8 @@ def _tokenizer(plan: Plan, size: int, bar: Any) -> Tokenizer:
                     strip_accents=settings.strip_accents,
                 ),
             )
-    DocumentEncoder(tokenizer, load_segmenter(settings.segmenter))  # whether they go together
     partial = file.with_suffix(".partial")
     tokenizer.save(str(partial))
-    partial.rename(file)
+    sync(partial)
+    partial.replace(file)
     return load_tokenizer(plan.folder)
-
-
-def _clear(folder: Path) -> None:
-    """Remove what the corpus folder does not need."""
-    for name in ("texts", "selection", "encoded", "contamination", "standard-input", CLUSTER):
-        shutil.rmtree(folder / name, ignore_errors=True)
-    for name in ("plan.json", ".lock"):
-        (folder / name).unlink(missing_ok=True)
-
-
-def _leave(folder: Path, console: Console, *, by_mistake: bool) -> None:
-    """What is done of a work that was stopped is kept, if it is worth it."""
-    done = len(list((folder / "texts").glob("[0-9]*[0-9]")))
-    if done <= by_mistake or (folder / "standard-input").is_dir():
-        shutil.rmtree(folder, ignore_errors=True)
-        return
-    console.print(
-        f"what is done is kept in {folder}: the same command goes on from there",
-        markup=False,
-        soft_wrap=True,
-    )
-
-
-def _tell(manifest: dict[str, Any], output: Path, console: Console) -> None:
-    def say(line: str) -> None:
-        console.print(line, markup=False, soft_wrap=True)
-
-    for name, split in manifest["splits"].items():
-        say(f"{name}: {split['documents']:,} documents, {split['tokens']:,} tokens")
-    if len(manifest["sources"]) > 1:
-        console.print(_source_table(manifest["sources"]))
-    for reason, count in manifest["removed"].items():
-        say(f"left out: {count:,} documents ({reason})")
-    for what, count in manifest["changed"].items():
-        say(f"changed: {count:,} ({what})")
-    for path, earlier in manifest["copies"].items():
-        say(f"left out: {path}, which is the same as {earlier}")
-    for path, count in manifest["replaced_bytes"].items():
-        say(f"{path}: {count:,} undecodable places replaced")
-    for path, count in manifest["replaced_surrogates"].items():
-        say(f"{path}: {count:,} halves of surrogate pairs replaced")
-    print_report(manifest["tokenizer_report"], console)
-    unknown = manifest["unknown_share"]
-    if unknown > MANY_UNKNOWN:
-        settings = manifest["settings"]
-        advice = "take a --tokenizer made for this text"
-        if settings["tokenizer"] is None:
-            kept = manifest["language"]["alphabet"]
-            advice = (
-                f"--language {settings['language']} keeps the {kept:,} most frequent characters "
-                f"(zh, ja, ko and other keep more), and words over {LONGEST_WORD} characters, as "
-                "of text without spaces, are unknown; --tokenizer-kind bpe has no unknown tokens"
-            )
-        say(f"warning: {unknown:.0%} of the tokens are [UNK]: {advice}")
-    say(
-        f"vocabulary {manifest['vocab_size']:,}, unknown tokens {unknown:.3%}; "
-        f"next: electra pretrain --data {shlex.quote(str(output))} --output runs/first"
-    )
-
-
-def _source_table(sources: Sequence[Mapping[str, Any]]) -> Table:
-    table = Table("source", "files", "read", "documents", "tokens", "weight")
-    for source in sources:
-        weight = "" if source["weight"] is None else f"{source['weight']:g}"
-        numbers = [f"{source[name]:,}" for name in ("files", "read", "documents", "tokens")]
-        table.add_row(str(source["name"]), *numbers, weight)
-    return table

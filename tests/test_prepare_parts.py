@@ -22,6 +22,7 @@ from electra.corpus.batches import CorpusSource
 from electra.corpus.examples import Examples
 from electra.corpus.shards import Corpus
 from electra.corpus.tokenizer import SpecialIds, load_tokenizer
+from electra.corpus.work_folder import locked
 from electra.errors import ConfigError, DataError, OutputExistsError
 from electra.prepare import prepare
 from tests.conftest import make_text
@@ -196,7 +197,7 @@ def test_a_file_that_is_changed_meanwhile_is_not_mixed_with_itself(
 def test_two_at_once_are_refused(texts: Path, tmp_path: Path) -> None:
     writing = "another electra prepare is writing"
     with (
-        electra.prepare._locked(tmp_path / "c.partial", tmp_path / "c"),
+        locked(tmp_path / "c.partial", tmp_path / "c"),
         pytest.raises(OutputExistsError, match=writing),
     ):
         prepare([texts], output=tmp_path / "c", settings=SMALL)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from tokenizers import Tokenizer
 
 from electra.config import PrepareSettings
+from electra.corpus.disk import sync
 from electra.corpus.filters import merge_reports
 from electra.corpus.languages import language_facts, language_settings
 from electra.corpus.preparation import Selected, tokenizer_sample
@@ -17,15 +20,18 @@ from electra.corpus.shards import dtype_of, write_manifest
 from electra.corpus.stages import Plan, encoded
 from electra.corpus.text_store import TextStore
 from electra.corpus.tokenizer import num_ids, tokenizer_hash
-from electra.corpus.tokenizer_report import tokenizer_report
+from electra.corpus.tokenizer_report import SAMPLE_CHARS, tokenizer_report
 from electra.errors import DataError
 
-REPORT_BYTES = 4_000_000
-"""Text the tokenizer is described by."""
+MANIFEST = "manifest.json"
 
 
 def corpus_manifest(
-    plan: Plan, tokenizer: Tokenizer, selected: Selected, copies: Mapping[str, str]
+    plan: Plan,
+    tokenizer: Tokenizer,
+    selected: Selected,
+    copies: Mapping[str, str],
+    tick: Callable[[int], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Gather what all parts have found, and write it to the folder of the work.
 
@@ -34,6 +40,7 @@ def corpus_manifest(
         tokenizer: the corpus's.
         selected: of `select`.
         copies: files that were left out -> the same file under an earlier name.
+        tick: bytes of the text that describes the tokenizer, of some `SAMPLE_CHARS`.
 
     Raises:
         DataError: there are no two documents with tokens.
@@ -46,19 +53,22 @@ def corpus_manifest(
         for name in ("train", "validation")
     }
     documents = sum(shard.documents for shards in splits.values() for shard in shards)
-    if documents < 2:
-        raise no_documents(documents, settings)
     reports = [TextStore(plan.texts(n)).report for n in range(len(parts))]
     cleaned = [report["cleaned"] for report in reports]
     whole = merge_reports([own for part in cleaned for own in part.values()])
     removed = Counter(whole["removed"]) + selected.removed
+    if documents < 2:
+        raise no_documents(documents, settings, removed)
     tokens = sum(part["tokens"] for part in parts)
     trained = language_settings(
         settings.language, lowercase=settings.lowercase, strip_accents=settings.strip_accents
     )
     own = settings.tokenizer is None
-    return write_manifest(
-        plan.folder,
+    apart = plan.folder / "manifest.partial"
+    shutil.rmtree(apart, ignore_errors=True)
+    apart.mkdir()
+    manifest = write_manifest(
+        apart,
         splits=splits,
         dtype=dtype_of(num_ids(tokenizer)),
         tokenizer_sha256=tokenizer_hash(tokenizer),
@@ -70,6 +80,8 @@ def corpus_manifest(
             "removed": dict(removed.most_common()),
             "examples": whole["examples"] | selected.examples,
             "changed": whole["changed"],
+            "languages_by": whole["languages_by"],
+            "contamination": contamination_facts(plan),
             "between_sources": selected.between_sources,
             "replaced_bytes": _summed(reports, "replaced_bytes"),
             "replaced_surrogates": _summed(reports, "replaced_surrogates"),
@@ -80,10 +92,23 @@ def corpus_manifest(
             "settings": asdict(settings),
             "language": language_facts(trained, settings.tokenizer_kind) if own else None,
             "tokenizer_report": tokenizer_report(
-                tokenizer, tokenizer_sample(plan, REPORT_BYTES, lambda _: None)
+                tokenizer, tokenizer_sample(plan, SAMPLE_CHARS, tick)
             ),
         },
     )
+    sync(apart / MANIFEST)
+    (apart / MANIFEST).replace(plan.folder / MANIFEST)
+    apart.rmdir()
+    return manifest
+
+
+def contamination_facts(plan: Plan) -> dict[str, Any] | None:
+    """Of the index of evaluation texts, None where there is none."""
+    file = plan.folder / "contamination" / "contamination.json"
+    found: dict[str, Any] | None = None
+    if plan.settings.cleaning.contaminated:
+        found = json.loads(file.read_text("utf-8"))
+    return found
 
 
 def _source_facts(
@@ -98,6 +123,7 @@ def _source_facts(
         "name": source.name,
         "weight": source.weight,
         "files": len(source.files) or source.shards,
+        **({} if source.hub is None else {"hub": source.hub, "revision": "not pinned"}),
         "read": report["read"],
         "removed": report["removed"],
         "documents": sum(part["of_source"]["documents"][number] for part in parts),
@@ -112,11 +138,46 @@ def _summed(reports: Sequence[Mapping[str, Any]], name: str) -> dict[str, int]:
     return dict(total)
 
 
-def no_documents(count: int, settings: PrepareSettings) -> DataError:
-    """What to say of a corpus of none or one."""
+def removed_documents(plan: Plan, selected: Selected) -> Counter[str]:
+    """Reason -> documents, of all parts."""
+    total = Counter(selected.removed)
+    for number in range(len(plan.parts)):
+        for report in TextStore(plan.texts(number)).report["cleaned"].values():
+            total.update(report["removed"])
+    return total
+
+
+def no_documents(
+    count: int, settings: PrepareSettings, removed: Mapping[str, int] | None = None
+) -> DataError:
+    """What to say of a corpus of none or one, of which others were removed."""
     found = "no text" if not count else "one document only"
+    reasons = Counter(removed or {}).most_common(2)
+    if reasons:
+        found += ", and lost " + " and ".join(f"{n:,} ({reason})" for reason, n in reasons)
     return DataError(
         f"the corpus holds {found}; at least two are needed, one of them for validation "
         "(in .txt a blank line ends a document, elsewhere each row is one; documents under "
         f"{settings.min_chars} characters are left out, see --min-chars)"
     )
+
+
+def check_weights(plan: Plan, documents: Sequence[int]) -> None:
+    """Whether each source with a weight has text for training.
+
+    Raises:
+        DataError: one has none.
+    """
+    for number, source in enumerate(plan.sources):
+        if source.weight is None or documents[number]:
+            continue
+        removed: Counter[str] = Counter()
+        for part in range(len(plan.parts)):
+            report = TextStore(plan.texts(part)).report["cleaned"].get(str(number))
+            removed.update(report["removed"] if report else {})
+        why = ", ".join(f"{n:,} {reason}" for reason, n in removed.most_common(2))
+        raise DataError(
+            f'source "{source.name}" has a weight, and no document of it is left for training '
+            f"({why or 'others hold the same, or there is none'}); leave it out, or loosen the "
+            "rules"
+        )

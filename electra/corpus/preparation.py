@@ -11,14 +11,22 @@ from typing import Any
 
 import numpy as np
 
+from electra.corpus.disk import write_whole
 from electra.corpus.duplicates import find_exact_duplicates, find_near_duplicates
 from electra.corpus.filters import uniform
 from electra.corpus.findings import Duplicates
 from electra.corpus.minhash import MinHash
 from electra.corpus.pieces import pieces_of
-from electra.corpus.selection import TRAIN, choose_validation, read_selection, save_selection
+from electra.corpus.selection import (
+    DROPPED,
+    TRAIN,
+    choose_validation,
+    read_selection,
+    save_selection,
+)
 from electra.corpus.stages import Plan
 from electra.corpus.text_store import BANDS, DIGESTS, SOURCES, TextStore
+from electra.corpus.work_keys import keep_if, selection_key
 
 _SAMPLE_CHARS = 4_000
 _FOUND = "found.json"
@@ -42,10 +50,9 @@ class Selected:
 def select(plan: Plan, progress: Say) -> Selected:
     """Decide of every document of the parts where it goes; what was decided before is read."""
     folder = plan.folder / "selection"
-    if (folder / _FOUND).is_file():
+    if keep_if(folder, selection_key(plan)) and (folder / _FOUND).is_file():
         found = json.loads((folder / _FOUND).read_text(encoding="utf-8"))
         return Selected(**found | {"removed": Counter(found["removed"])})
-    folder.mkdir(exist_ok=True)
     stores = [TextStore(plan.texts(number)) for number in range(len(plan.parts))]
     places = [store.folder / SOURCES for store in stores]
     kept = [np.ones(len(store), dtype=np.bool_) for store in stores]
@@ -94,10 +101,7 @@ def select(plan: Plan, progress: Say) -> Selected:
             for (of, stays), count in sorted(d.pairs.items())
         ],
     )
-    text = json.dumps(selected.__dict__, ensure_ascii=False)
-    partial = folder / f"{_FOUND}.partial"
-    partial.write_text(text, encoding="utf-8")
-    partial.rename(folder / _FOUND)
+    write_whole(folder / _FOUND, json.dumps(selected.__dict__, ensure_ascii=False))
     return selected
 
 
@@ -108,27 +112,57 @@ def _text(stores: Sequence[TextStore], place: tuple[int, int]) -> str:
     return next(stores[part].texts(chosen))
 
 
+def selected_bytes(plan: Plan, *, training: bool = False) -> list[int]:
+    """Of each part, the bytes of the documents that are kept, or of those for training."""
+    counts = []
+    for number in range(len(plan.parts)):
+        selection = read_selection(plan.selection(number))
+        chosen = selection == TRAIN if training else selection != DROPPED
+        counts.append(int(TextStore(plan.texts(number)).sizes[chosen].sum()))
+    return counts
+
+
+def training_documents(plan: Plan) -> list[int]:
+    """Of each source, the documents that are kept for training."""
+    total = np.zeros(len(plan.sources), dtype=np.int64)
+    for number in range(len(plan.parts)):
+        chosen = read_selection(plan.selection(number)) == TRAIN
+        sources = TextStore(plan.texts(number)).sources[chosen]
+        total += np.bincount(sources, minlength=len(total))
+    counts: list[int] = total.tolist()
+    return counts
+
+
 def tokenizer_sample(plan: Plan, most: int, tick: Callable[[int], None]) -> Iterator[str]:
     """About `most` bytes of the training text: all of it, or pieces from all over it.
 
-    Pieces are drawn by the digest of their document, so that long documents are not all or nothing.
+    Each piece has the same chance. A document of n times `_SAMPLE_CHARS` is read with n times that
+    chance, at most 1, and pieces of it are drawn by its digest, so that little is read of many
+    documents, and long ones are not all or nothing.
     """
-    stores = [TextStore(plan.texts(number)) for number in range(len(plan.parts))]
-    share = min(1.0, most / max(1, sum(store.size for store in stores)))
-    for number, store in enumerate(stores):
+    share = min(1.0, most / max(1, sum(selected_bytes(plan, training=True))))
+    for number in range(len(plan.parts)):
+        store = TextStore(plan.texts(number))
         chosen = read_selection(plan.selection(number)) == TRAIN
-        digests = store.raw_digests(chosen)
-        for text, digest in zip(store.texts(chosen), digests, strict=True):
-            tick(len(text))
-            if share >= 1:
-                yield text
-                continue
-            pieces = (
-                piece
-                for line in text.split("\n")
-                for piece in pieces_of(line, _SAMPLE_CHARS, anywhere=True)
-            )
-            for place, piece in enumerate(pieces):
-                drawn = hashlib.blake2b(place.to_bytes(8, "big"), key=digest).digest()
-                if uniform(drawn) < share:
-                    yield piece
+        read = np.minimum(1.0, share * np.maximum(1, np.ceil(store.chars / _SAMPLE_CHARS)))
+        if share < 1:
+            # the first half of the digest says what is held out
+            chosen &= store.digests[:, 1] / 2.0**64 < read
+        rates = share / read[chosen]
+        drawn = zip(store.texts(chosen), store.raw_digests(chosen), rates.tolist(), strict=True)
+        for text, digest, rate in drawn:
+            for piece in _drawn_pieces(text, digest, rate) if rate < 1 else (text,):
+                tick(len(piece.encode("utf-8")))
+                yield piece
+
+
+def _drawn_pieces(text: str, digest: bytes, rate: float) -> Iterator[str]:
+    pieces = (
+        piece
+        for line in text.split("\n")
+        for piece in pieces_of(line, _SAMPLE_CHARS, anywhere=True)
+    )
+    for place, piece in enumerate(pieces):
+        drawn = hashlib.blake2b(place.to_bytes(8, "big"), key=digest).digest()
+        if uniform(drawn) < rate:
+            yield piece

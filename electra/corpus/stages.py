@@ -8,14 +8,15 @@ folder; a part that is done says so by a file, and is not done again.
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar, overload
 
 from electra.config import CleaningSettings, PrepareSettings
+from electra.corpus.disk import disk_full, write_whole
 from electra.corpus.encoding import DocumentEncoder
 from electra.corpus.files import ReadReport
 from electra.corpus.filters import Cleaner, document_digest_of
@@ -30,7 +31,14 @@ from electra.corpus.words import load_segmenter
 
 _ENCODE_CHARS = 4_000_000
 """Characters whose tokens are held at once."""
-_PLAN = "plan.json"
+PLAN, PARTS = "plan.json", "parts.jsonl"
+T = TypeVar("T")
+
+
+def digest_of(*facts: Any) -> str:
+    """32 characters that stand for facts that JSON has."""
+    text = json.dumps(facts, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -41,32 +49,50 @@ class Plan:
     """Of the work; the corpus folder that is not finished yet."""
     settings: PrepareSettings
     sources: tuple[Source, ...]
-    parts: tuple[Part, ...]
+    parts: Sequence[Part]
+    keys: Sequence[str] = ()
+    """Of the parts (`work_keys.part_keys`)."""
+
+    def digest(self) -> str:
+        """Stands for the plan."""
+        sources = [source.to_dict() for source in map(_without_files, self.sources)]
+        return digest_of(asdict(self.settings), sources, list(self.keys))
 
     def write(self) -> None:
-        """Write `plan.json`."""
-        (self.folder / _PLAN).write_text(json.dumps(self.record(), ensure_ascii=False), "utf-8")
-
-    def record(self) -> dict[str, Any]:
-        """Ready for JSON, with the times at which the files were changed."""
-        return {
+        """Write `plan.json`, and `parts.jsonl`, of which a worker reads the lines of its parts."""
+        offsets = [0]
+        with (self.folder / PARTS).open("wb") as file:
+            for part, key in zip(self.parts, self.keys or [""] * len(self.parts), strict=True):
+                line = json.dumps({"key": key, "part": part.to_dict()}).encode() + b"\n"
+                offsets.append(offsets[-1] + file.write(line))
+        cut = {piece.path for part in self.parts for piece in part.pieces if piece.span is not None}
+        record = {
+            "digest": self.digest(),
             "settings": asdict(self.settings),
-            "sources": [source.to_dict() for source in self.sources],
-            "parts": [part.to_dict() for part in self.parts],
-            "modified": {
-                file: os.stat(file).st_mtime_ns for source in self.sources for file in source.files
-            },
+            "sources": [_without_files(source, cut).to_dict() for source in self.sources],
+            "parts": offsets[:-1],
         }
+        write_whole(self.folder / PLAN, json.dumps(record))
+
+    def is_written(self) -> bool:
+        """Whether `plan.json` holds this plan."""
+        try:
+            found = json.loads((self.folder / PLAN).read_text("utf-8"))
+            return bool(found["digest"] == self.digest())
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return False
 
     @classmethod
     def read(cls, folder: Path) -> Plan:
-        """What `write` wrote."""
-        found = json.loads((folder / _PLAN).read_text("utf-8"))
+        """What `write` wrote, the parts when they are asked for, of files only those cut."""
+        found = json.loads((folder / PLAN).read_text("utf-8"))
+        file, offsets = folder / PARTS, found["parts"]
         return cls(
             folder,
             _settings(found["settings"]),
             tuple(map(Source.from_dict, found["sources"])),
-            tuple(map(Part.from_dict, found["parts"])),
+            _Lines(file, offsets, lambda line: Part.from_dict(line["part"])),
+            _Lines(file, offsets, lambda line: str(line["key"])),
         )
 
     def texts(self, number: int) -> Path:
@@ -92,6 +118,37 @@ def _settings(found: Mapping[str, Any]) -> PrepareSettings:
 Tick = Callable[[int], None]
 
 
+class _Lines(Sequence[T], Generic[T]):
+    """Lines of JSON, each read when it is asked for."""
+
+    def __init__(
+        self, file: Path, offsets: Sequence[int], made: Callable[[dict[str, Any]], T]
+    ) -> None:
+        self._file, self._offsets, self._made = file, offsets, made
+
+    def __len__(self) -> int:
+        return len(self._offsets)
+
+    @overload
+    def __getitem__(self, number: int) -> T: ...
+    @overload
+    def __getitem__(self, number: slice) -> list[T]: ...
+    def __getitem__(self, number: int | slice) -> T | list[T]:
+        if isinstance(number, slice):
+            return [self[n] for n in range(*number.indices(len(self)))]
+        with self._file.open("rb") as file:
+            file.seek(self._offsets[number])
+            return self._made(json.loads(file.readline()))
+
+
+def _without_files(source: Source, but: Collection[str] = ()) -> Source:
+    """The source with those of its files only."""
+    kept = [
+        (file, size) for file, size in zip(source.files, source.sizes, strict=True) if file in but
+    ]
+    return replace(source, files=tuple(f for f, _ in kept), sizes=tuple(size for _, size in kept))
+
+
 def clean(plan: Plan, number: int, tick: Tick) -> None:
     """Read and clean the documents of a part.
 
@@ -106,7 +163,9 @@ def clean(plan: Plan, number: int, tick: Tick) -> None:
     with TextWriter(plan.texts(number), bands=bands) as writer:
         for piece in part.pieces:
             source = plan.sources[piece.source]
-            cleaner = cleaners.setdefault(piece.source, Cleaner.of(settings, plan.folder))
+            if piece.source not in cleaners:  # to make one can take long
+                cleaners[piece.source] = Cleaner.of(settings, plan.folder)
+            cleaner = cleaners[piece.source]
             read.position = done = 0
             for text in read_piece(
                 source,
@@ -120,11 +179,14 @@ def clean(plan: Plan, number: int, tick: Tick) -> None:
                     data = kept.encode("utf-8")
                     keys = signature_bands(kept) if near else None
                     writer.add(kept, data, document_digest_of(data), keys, piece.source)
+                if piece.shard is not None:  # how much there is of it is not known
+                    tick(len(text))
                 tick(read.position - done)
                 done = read.position
             tick(piece.size - done)
         writer.finish(
             {
+                "key": plan.keys[number] if plan.keys else "",
                 "part": part.to_dict(),
                 "cleaned": {str(n): cleaner.report() for n, cleaner in cleaners.items()},
                 "replaced_bytes": read.replaced_bytes,
@@ -165,13 +227,22 @@ def encode(plan: Plan, number: int, tick: Tick) -> None:
                 tick(len(text.encode("utf-8")) if not text.isascii() else len(text))
         writer.flush()
         found["splits"][split] = [asdict(shard) for shard in writer.shards]
-    partial = plan.shards(number).with_suffix(".partial")
-    partial.parent.mkdir(exist_ok=True)
-    partial.write_text(json.dumps(found | {"of_source": of_source}), encoding="utf-8")
-    partial.rename(plan.shards(number))
+    plan.shards(number).parent.mkdir(exist_ok=True)
+    write_whole(plan.shards(number), json.dumps(found | {"of_source": of_source}))
 
 
-STAGES: Mapping[str, Callable[[Plan, int, Tick], None]] = {"clean": clean, "encode": encode}
+def _on_disk(stage: Callable[[Plan, int, Tick], None]) -> Callable[[Plan, int, Tick], None]:
+    def run(plan: Plan, number: int, tick: Tick) -> None:
+        with disk_full(plan.folder):
+            stage(plan, number, tick)
+
+    return run
+
+
+STAGES: Mapping[str, Callable[[Plan, int, Tick], None]] = {
+    "clean": _on_disk(clean),
+    "encode": _on_disk(encode),
+}
 
 
 def encoded(plan: Plan) -> Iterator[dict[str, Any]]:

@@ -4,8 +4,8 @@
 
 A line on standard input is `STAGE NUMBER`; on standard output come lines of JSON: `{"bytes": n}`
 as it goes on, then `{"done": number}` or `{"error": message, "kind": class}`. It ends with its
-input, so it never outlives who started it. `run_parts` starts some of them, or does the work by
-itself.
+input, in the middle of a part, too, so it never outlives who started it. `run_parts` starts some of
+them, or does the work by itself.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,39 +27,64 @@ from electra import errors
 from electra.corpus.stages import STAGES, Plan
 from electra.errors import ElectraError
 
+_HOME = str(Path(__file__).resolve().parents[2])
+"""Where the package lies: what is in the working directory by the same name is another."""
 Tick = Callable[[int], None]
 """Called with the bytes that were done since the last call."""
 _REPORT_BYTES = 2**20
+_LOOK_SECONDS = 0.2
+"""Between two looks whether who started this is still there."""
 
 
 def main(folder: str) -> None:
-    """Serve standard input until it ends."""
+    """Serve standard input; the process ends with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says when to stop
+    # what libraries print is not for the parent
+    said, sys.stdout = sys.stdout, sys.stderr
+    asked: queue.SimpleQueue[str] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(asked,), daemon=True).start()
+    threading.Thread(target=_watch, args=(os.getppid(),), daemon=True).start()
+
+    def say(message: dict[str, Any]) -> None:
+        try:
+            print(json.dumps(message), file=said, flush=True)
+        except BrokenPipeError:
+            os._exit(1)
+
     plan = Plan.read(Path(folder))
-    for line in sys.stdin:
-        stage, number = line.split()
+    while True:
+        stage, number = asked.get().split()
         held = 0
 
         def tick(size: int) -> None:
             nonlocal held
             held += size
             if held >= _REPORT_BYTES:
-                _say({"bytes": held})
+                say({"bytes": held})
                 held = 0
 
         try:
             STAGES[stage](plan, int(number), tick)
         except ElectraError as error:
-            _say({"error": str(error), "kind": type(error).__name__})
-        except Exception as error:  # of the machine: a full disk, no memory
-            _say({"error": f"{type(error).__name__}: {error}", "kind": "ElectraError"})
+            say({"error": str(error), "kind": type(error).__name__})
+        except Exception as error:  # of the machine: no memory
+            say({"error": f"{type(error).__name__}: {error}", "kind": "ElectraError"})
         else:
-            _say({"bytes": held})
-            _say({"done": int(number)})
+            say({"bytes": held})
+            say({"done": int(number)})
 
 
-def _say(message: dict[str, Any]) -> None:
-    print(json.dumps(message), flush=True)
+def _listen(asked: queue.SimpleQueue[str]) -> None:
+    for line in sys.stdin:
+        asked.put(line)
+    os._exit(1)  # nobody waits for what is being done
+
+
+def _watch(parent: int) -> None:
+    """The other end of standard input may have been inherited by a process that lives on."""
+    while os.getppid() == parent:
+        time.sleep(_LOOK_SECONDS)
+    os._exit(1)
 
 
 def run_parts(plan: Plan, stage: str, numbers: Sequence[int], *, workers: int, tick: Tick) -> None:
@@ -85,13 +111,13 @@ def run_parts(plan: Plan, stage: str, numbers: Sequence[int], *, workers: int, t
     count = min(workers, len(numbers))
     processes = [_start(plan.folder, threads=max(1, workers // count)) for _ in range(count)]
     threads = [
-        threading.Thread(target=_serve, args=(process, stage, waiting, heard), daemon=True)
+        threading.Thread(target=_serve, args=(process, plan, stage, waiting, heard), daemon=True)
         for process in processes
     ]
     try:
         for thread in threads:
             thread.start()
-        ended = 0
+        ended, left = 0, set(numbers)
         while ended < count:
             message = heard.get()
             if message is None:
@@ -100,7 +126,10 @@ def run_parts(plan: Plan, stage: str, numbers: Sequence[int], *, workers: int, t
                 kind = getattr(errors, message["kind"], ElectraError)
                 raise kind(message["error"])
             else:
+                left.discard(message.get("done", -1))
                 tick(message.get("bytes", 0))
+        if left:
+            raise ElectraError(f"{len(left)} parts were not prepared; run the same command again")
     finally:
         for process in processes:
             process.kill()
@@ -119,20 +148,22 @@ def _start(folder: Path, *, threads: int) -> subprocess.Popen[str]:
         **os.environ,
         "RAYON_NUM_THREADS": str(threads),
         "TOKENIZERS_PARALLELISM": "true" if threads > 1 else "false",
-        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+        "PYTHONPATH": os.pathsep.join(dict.fromkeys(path for path in (*sys.path, _HOME) if path)),
     }
     return subprocess.Popen(
-        [sys.executable, "-m", "electra.corpus.worker", str(folder)],
+        [sys.executable, "-P", "-m", "electra.corpus.worker", str(folder)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         encoding="utf-8",
         env=environment,
+        start_new_session=True,  # Ctrl-C is for the parent
     )
 
 
 def _serve(
     process: subprocess.Popen[str],
+    plan: Plan,
     stage: str,
     waiting: queue.SimpleQueue[int],
     heard: queue.SimpleQueue[dict[str, Any] | None],
@@ -152,7 +183,8 @@ def _serve(
                     break
             else:
                 code = process.wait()
-                said = f"a process that prepared part {number} ended (exit {code}): out of memory?"
+                first = plan.parts[number].pieces[0].path
+                said = f"a process that prepared {first} ended (exit {code}): out of memory?"
                 heard.put({"error": said, "kind": "ElectraError"})
                 return
     except queue.Empty:
