@@ -189,15 +189,16 @@ def _check(settings: PrepareSettings, workers: int | None) -> None:
             f"{did_you_mean(settings.tokenizer_kind, KINDS)}"
         )
     language_settings(settings.language)
-    segmenter = load_segmenter(settings.segmenter)
-    if settings.tokenizer is not None:
-        DocumentEncoder(load_tokenizer(settings.tokenizer), segmenter)  # whether they go together
-    elif segmenter is not None and settings.tokenizer_kind != "word_piece":
+    trained_here = settings.tokenizer is None
+    if trained_here and settings.segmenter != "none" and settings.tokenizer_kind != "word_piece":
         raise ConfigError(
             f"--segmenter {settings.segmenter} needs --tokenizer-kind word_piece, whose Han "
             f"characters are tokens; --tokenizer-kind is {settings.tokenizer_kind}: leave one of "
             "the two out"
         )
+    segmenter = load_segmenter(settings.segmenter)
+    if settings.tokenizer is not None:
+        DocumentEncoder(load_tokenizer(settings.tokenizer), segmenter)  # whether they go together
     Cleaner.of(settings)
 
 
