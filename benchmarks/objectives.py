@@ -5,9 +5,9 @@
     python -m benchmarks.objectives --list
 
 Every row trains the same encoder on the same text with the same optimizer; only the objective
-differs. Budgets are minutes of one processor: 25 for the rows of table 5, which is some 16 minutes
-of two (two threads were 1.5 times as fast as one), and 8 for the others. `--calibrate` turns them
-into steps: the processor time of a step of every row on one thread, in turns. It is written down,
+differs. Budgets are minutes of one processor: 25 for the rows of table 5 and 8 for the others (what
+two threads make of them is `two_threads_faster` of the calibration). `--calibrate` turns them into
+steps: the processor time of a step of every row on one thread, in turns. It is written down,
 so that a run can be stopped, resumed and disturbed without changing what it computes. The rows of
 table 5 are scored by `benchmarks/protocol.py`, and at every tenth of the run by BLiMP (50 pairs a
 paradigm), which makes a curve; the others show what they learned on held-out text. One JSON a row

@@ -77,11 +77,6 @@ class ShardWriter:
         self._held = 0
         self.shards: list[ShardInfo] = []
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether no document has been added."""
-        return not self.shards and not self._documents
-
     def add(
         self,
         ids: Sequence[int] | NDArray[np.uint32],

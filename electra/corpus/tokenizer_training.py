@@ -66,19 +66,6 @@ def train_tokenizer(
     return with_template(train(texts, vocab_size, normalizer, characters))
 
 
-def train_word_piece(
-    texts: Iterable[str],
-    *,
-    vocab_size: int,
-    lowercase: bool,
-    strip_accents: bool,
-    alphabet: int = 1000,
-) -> Tokenizer:
-    """`train_tokenizer` of WordPiece for no language in particular."""
-    settings = LanguageSettings("other", lowercase, strip_accents, "NFC", alphabet, "as asked for")
-    return train_tokenizer(texts, kind="word_piece", vocab_size=vocab_size, settings=settings)
-
-
 def read_vocabulary(file: Path, *, lowercase: bool, strip_accents: bool) -> Tokenizer:
     """A tokenizer from BERT's and ELECTRA's vocab.txt: a word piece a line, its id the row.
 

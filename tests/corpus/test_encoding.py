@@ -21,11 +21,12 @@ from electra.corpus.languages import language_defaults
 from electra.corpus.pieces import pieces_of
 from electra.corpus.shards import Corpus, ShardWriter, Split
 from electra.corpus.tokenizer import SpecialIds
-from electra.corpus.tokenizer_training import train_tokenizer, train_word_piece
+from electra.corpus.tokenizer_training import train_tokenizer
 from electra.corpus.words import load_segmenter, word_starts
 from electra.errors import ConfigError
 from electra.prepare import prepare
 from tests.conftest import make_text
+from tests.word_pieces import train_word_piece
 
 TEXTS = [
     "The river crosses\nthe city, slowly.\nAt night",

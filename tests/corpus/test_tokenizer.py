@@ -7,8 +7,8 @@ from transformers import AutoTokenizer
 
 from electra.corpus.languages import language_defaults
 from electra.corpus.tokenizer import SpecialIds, load_tokenizer, save_tokenizer
-from electra.corpus.tokenizer_training import train_word_piece
 from electra.errors import ConfigError, DataError
+from tests.word_pieces import train_word_piece
 
 
 def test_special_ids_come_first() -> None:
