@@ -5,6 +5,7 @@ Gradients are summed, not averaged: every loss is already divided by the global 
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -76,6 +77,9 @@ def join_world() -> World:
     if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
         return World()
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    # Imported later (an optimizer does), the defaults `group=group.WORLD` of its functions would be
+    # this group: `leave_world` could not end its threads, and they abort the process at its exit.
+    importlib.import_module("torch.distributed.nn")
     if not dist.is_initialized():
         if torch.cuda.is_available():
             torch.cuda.set_device(local_rank)

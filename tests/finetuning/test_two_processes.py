@@ -42,7 +42,6 @@ def _rank(rank: int, folder: str, port: int) -> None:
     TextClassification.collapsed = collapsed  # type: ignore[method-assign]
     still = config(training=PATIENT, optimizer={"learning_rate": 1e-12})
     stopped = run(home, home / "stopped", {}, config=still)
-    os.environ["MASTER_PORT"] = str(port + 1)  # the first meeting place may still be closing
     restarted = run(home, home / "restarted", COLLAPSING)
     found = {
         "stopped": stopped.metrics,
