@@ -7,7 +7,6 @@ of documents and lines, so one corpus folder serves every length.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
@@ -16,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from electra.corpus.segments import gather_lines, trimmed
-from electra.corpus.shards import Split, read_bits
+from electra.corpus.shards import Split, counted
 from electra.corpus.tokenizer import SpecialIds
 from electra.errors import DataError
 
@@ -30,10 +29,28 @@ class _Segments:
 
     lines: NDArray[np.uint32]
     """(examples + 1,) the line each begins with, and the end."""
+    ends_document: NDArray[np.bool_]
+    """(examples,) whether the document ends with it, whose own [SEP] is left out."""
     in_first: NDArray[np.uint8]
     """A bit a line: whether it is in the first segment."""
     num_used: int
     """Tokens that segments have room for."""
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Where the tokens of B rows stand: a run of N_i in the shard of each, N in all."""
+
+    starts: NDArray[np.int64]
+    """(B,) the first token's place in its shard."""
+    counts: NDArray[np.int64]
+    """(B,) how many are read."""
+    first: NDArray[np.int64]
+    """(B,) tokens of the first segment."""
+    second: NDArray[np.int64]
+    """(B,) tokens of the second; 0: there is none."""
+    columns: NDArray[np.int64]
+    """(N,) where in its row each goes, without [CLS] and [SEP]; -1: there is no room for it."""
 
 
 class Examples:
@@ -135,65 +152,93 @@ class Examples:
             arrays["token_type_ids"] = np.zeros(shape, dtype=np.int64)
         if self._word_starts is not None:
             arrays["starts_word"] = np.ones(shape, dtype=np.bool_)
-        for row, example in enumerate(ids.astype(np.int64)):
-            shard = int(np.searchsorted(self._first, example, side="right")) - 1
-            self._fill({k: a[row] for k, a in arrays.items()}, shard, int(example))
+        examples = ids.astype(np.int64)
+        shards = np.searchsorted(self._first, examples, side="right") - 1
+        found = self._find(shards, examples - self._first[shards])
+        row, kept = np.repeat(np.arange(len(ids)), found.counts), found.columns >= 0
+        tokens = self._split.runs_of_tokens(shards, found.starts, found.counts)[kept]
+        row, column = row[kept], found.columns[kept]
+        column += 1 + (column >= found.first[row])  # behind [CLS], and the first segment's [SEP]
+        arrays["input_ids"][row, column] = tokens
+        first_sep = 1 + found.first
+        last_sep = first_sep + np.where(found.second > 0, 1 + found.second, 0)
+        everywhere = np.arange(len(ids))
+        arrays["input_ids"][:, 0] = self._special.cls
+        arrays["input_ids"][everywhere, first_sep] = self._special.sep
+        arrays["input_ids"][everywhere, last_sep] = self._special.sep
+        columns = np.arange(self.max_length)
+        if "attention_mask" in arrays:
+            arrays["attention_mask"][:] = columns <= last_sep[:, None]
+        if "token_type_ids" in arrays:
+            second = (columns > first_sep[:, None]) & (columns <= last_sep[:, None])
+            arrays["token_type_ids"][:] = second
+        if self._word_starts is not None:
+            if self._split.words_marked:
+                starts = self._split.runs_of_word_starts(shards, found.starts, found.counts)[kept]
+            else:
+                starts = self._word_starts[tokens]
+            arrays["starts_word"][row, column] = starts
         return arrays
 
-    def _fill(self, row: dict[str, NDArray[Any]], shard: int, example: int) -> None:
-        """Write one example over a row of each array."""
-        start, count, segments = self._find(shard, example - int(self._first[shard]))
-        tokens = self._split.tokens(shard, start, count)
-        row["input_ids"][0] = self._special.cls
-        begin = 1
-        for number, segment in enumerate(segments):
-            inside = tokens[segment]
-            end = begin + len(inside)
-            row["input_ids"][begin:end] = inside
-            row["input_ids"][end] = self._special.sep
-            if "token_type_ids" in row:
-                row["token_type_ids"][begin : end + 1] = number
-            if self._word_starts is not None:
-                starts = self._word_starts[tokens]
-                if self._split.words_marked:
-                    starts = self._split.starts_word(shard, start, count)
-                row["starts_word"][begin:end] = starts[segment]
-            begin = end + 1
-        if "attention_mask" in row:
-            row["attention_mask"][:begin] = 1
-
-    def _find(self, shard: int, row: int) -> tuple[int, int, Sequence[Any]]:
-        """Where a row's tokens begin in the shard, how many to read, and which are each segment."""
-        everything = [slice(None)]
+    def _find(self, shards: NDArray[np.int64], rows: NDArray[np.int64]) -> _Found:
+        """Where the tokens of rows stand, given the shard of each and its number in there, (B,)."""
+        if self._kind == "two_segments":
+            return self._find_lines(shards, rows)
+        counts = np.full(len(rows), self._text)
         if self._kind == "packed":
-            return row * self._text, self._text, everything
-        offsets = self._split.offsets[shard]
-        if self._kind == "documents":
-            windows = self._windows[shard]
-            document = int(np.searchsorted(windows, row, side="right")) - 1
-            start = int(offsets[document]) + (row - int(windows[document])) * self._text
-            return start, min(self._text, int(offsets[document + 1]) - 1 - start), everything
-        found = self._segments[shard]
-        line, after = (int(n) for n in found.lines[row : row + 2])
-        bounds = self._line_bounds(shard, line, after)
-        # all lines but the last are shorter than a row together, and of the last a row is enough
-        count = int(min(bounds[-1] - bounds[0], 2 * self.max_length))
-        lengths = np.diff(np.minimum(bounds - bounds[0], count))
-        in_first = np.repeat(read_bits(found.in_first, line, after - line), lengths)
-        first, second = np.flatnonzero(in_first), np.flatnonzero(~in_first)
-        num_first, num_second = trimmed(len(first), len(second), self.max_length)
-        segments = [first[:num_first], second[:num_second]]
-        return int(bounds[0]), count, segments[: 2 if num_second else 1]
+            starts = rows * self._text
+        else:
+            starts = np.empty(len(rows), dtype=np.int64)
+            for shard in np.unique(shards):
+                here = np.flatnonzero(shards == shard)
+                windows, offsets = self._windows[shard], self._split.offsets[shard]
+                document = np.searchsorted(windows, rows[here], side="right") - 1
+                starts[here] = offsets[document] + (rows[here] - windows[document]) * self._text
+                counts[here] = np.minimum(self._text, offsets[document + 1] - 1 - starts[here])
+        return _Found(starts, counts, counts, np.zeros_like(counts), counted(counts))
 
-    def _line_bounds(self, shard: int, line: int, after: int) -> NDArray[np.int64]:
-        """Where lines of one document begin, and where the last ends: (after - line + 1,)."""
-        info, offsets = self._split.shards[shard], self._split.offsets[shard]
-        bounds = self._split.lines(shard, line, min(after + 1, info.lines) - line).astype(np.int64)
-        if after == info.lines:
-            bounds = np.append(bounds, info.tokens)
-        document = int(np.searchsorted(offsets, bounds[-1]))
-        bounds[-1] -= offsets[document] == bounds[-1]  # the document's own [SEP]
-        return bounds
+    def _find_lines(self, shards: NDArray[np.int64], rows: NDArray[np.int64]) -> _Found:
+        """The same of two segments: each row is some lines, each line in one of them."""
+        first_line, num_lines, ends = (np.empty(len(rows), dtype=np.int64) for _ in range(3))
+        for shard in np.unique(shards):
+            here, found = np.flatnonzero(shards == shard), self._segments[shard]
+            first_line[here] = found.lines[rows[here]]
+            num_lines[here] = found.lines[rows[here] + 1] - first_line[here]
+            ends[here] = found.ends_document[rows[here]]
+        row = np.repeat(np.arange(len(rows)), num_lines)
+        in_first = self._in_first(shards, first_line, num_lines)
+        bounds = self._split.runs_of_lines(shards, first_line, num_lines + 1)
+        last = np.cumsum(num_lines + 1) - 1
+        bounds[last] -= ends
+        starts = bounds[last - num_lines]
+        # all lines but the last are shorter than a row together, and of the last a row is enough
+        bounds = np.minimum(bounds - np.repeat(starts, num_lines + 1), 2 * self.max_length)
+        lengths = np.delete(np.diff(bounds, append=0), last)
+        counts = bounds[last]
+        before = np.cumsum(num_lines) - num_lines
+        of_first = np.cumsum(lengths * in_first) - lengths * in_first
+        of_second = np.cumsum(lengths * ~in_first) - lengths * ~in_first
+        of_first, of_second = of_first - of_first[before][row], of_second - of_second[before][row]
+        all_first = np.add.reduceat(lengths * in_first, before)
+        first, second = trimmed(all_first, counts - all_first, self.max_length)
+        # of a line: its first place in the row, and how many of its tokens there is room for
+        column = np.where(in_first, of_first, first[row] + of_second)
+        room = np.where(in_first, first[row], second[row]) - np.where(in_first, of_first, of_second)
+        nth = counted(lengths)
+        columns = np.where(nth < np.repeat(room, lengths), np.repeat(column, lengths) + nth, -1)
+        return _Found(starts, counts, first, second, columns)
+
+    def _in_first(
+        self, shards: NDArray[np.int64], lines: NDArray[np.int64], counts: NDArray[np.int64]
+    ) -> NDArray[np.bool_]:
+        """Of runs of lines, given by their shards, first lines and lengths: (sum of counts,)."""
+        line, shard = np.repeat(lines, counts) + counted(counts), np.repeat(shards, counts)
+        in_first = np.empty(len(line), dtype=np.bool_)
+        for number in np.unique(shards):
+            here = shard == number
+            octets = self._segments[number].in_first[line[here] // 8]
+            in_first[here] = octets >> (7 - line[here] % 8).astype(np.uint8) & 1
+        return in_first
 
     def _find_windows(self, offsets: NDArray[np.int64]) -> NDArray[np.int64]:
         lengths = np.diff(offsets) - 1  # without the document's own [SEP]
@@ -218,4 +263,5 @@ class Examples:
         first = np.add.reduceat(lengths * dealt, lines[:-1])
         second = np.add.reduceat(lengths, lines[:-1]) - first
         num_used = int(np.sum(trimmed(first, second, self.max_length)))
-        return _Segments(lines.astype(np.uint32), np.packbits(dealt), num_used)
+        ends_document = np.isin(lines[1:], first_lines, assume_unique=True)
+        return _Segments(lines.astype(np.uint32), ends_document, np.packbits(dealt), num_used)

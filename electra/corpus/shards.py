@@ -149,11 +149,9 @@ def _num_bytes(bits: int) -> int:
     return (bits + 7) // 8
 
 
-def read_bits(packed: NDArray[np.uint8], start: int, count: int) -> NDArray[np.bool_]:
-    """`count` bits from bit `start` on of what `np.packbits` made, (count,)."""
-    first = start // 8
-    bits = np.unpackbits(packed[first : _num_bytes(start + count)])
-    return bits[start - 8 * first :][:count].astype(np.bool_)
+def counted(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """0, 1, ... of runs of these lengths, one behind the other: (sum of counts,)."""
+    return np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
 
 
 class Split:
@@ -200,6 +198,10 @@ class Split:
                     f"shard {path} is {how}: {size:,} bytes, the manifest says {wanted:,}; "
                     "run electra prepare again"
                 )
+        self._num_tokens = np.array([s.tokens for s in shards], dtype=np.int64)
+        self._num_lines = np.array([s.lines for s in shards], dtype=np.int64)
+        documents = np.array([s.documents for s in shards], dtype=np.int64)
+        self._lines_at = self._num_tokens * self._dtype.itemsize + 8 * (documents + 1)
         self.offsets = [self._read_offsets(i) for i in range(len(shards))]
 
     @property
@@ -213,11 +215,28 @@ class Split:
         Raises:
             DataError: the shard is shorter than the manifest says, or an id is no token.
         """
+        return self.runs_of_tokens(*np.array([[shard], [start], [count]]))
+
+    def runs_of_tokens(
+        self, shards: NDArray[np.int64], starts: NDArray[np.int64], counts: NDArray[np.int64]
+    ) -> NDArray[Any]:
+        """The ids of runs of tokens, one behind the other: (sum of counts,).
+
+        Args:
+            shards: (B,) in which each run is.
+            starts: (B,) its first token.
+            counts: (B,) how many it has.
+
+        Raises:
+            DataError: a shard is shorter than the manifest says, or an id is no token.
+        """
         size = self._dtype.itemsize
-        ids = np.frombuffer(self._read(shard, start * size, count * size), dtype=self._dtype)
+        ids = np.frombuffer(self._read(shards, starts * size, counts * size), dtype=self._dtype)
         if self._vocab_size is not None and ids.max(initial=0) >= self._vocab_size:
+            run = int(np.searchsorted(np.cumsum(counts), np.argmax(ids), side="right"))
             found = f"token id {ids.max()}, the vocabulary has {self._vocab_size}"
-            raise self._damaged(shard, f"{found} (tokens {start} to {start + count})")
+            where = f"(tokens {starts[run]} to {starts[run] + counts[run]})"
+            raise self._damaged(int(shards[run]), f"{found} {where}")
         return ids
 
     def token_counts(self, vocab_size: int) -> NDArray[np.int64]:
@@ -229,29 +248,39 @@ class Split:
                 counts += np.bincount(block, minlength=vocab_size)
         return counts
 
-    def lines(self, shard: int, first: int, count: int) -> NDArray[np.uint32]:
+    def lines(self, shard: int, first: int, count: int) -> NDArray[np.int64]:
         """Where `count` lines of a shard begin, from line `first` on: (count,) token positions."""
-        data = self._read(shard, self._lines_at(shard) + 4 * first, 4 * count)
-        return np.frombuffer(data, dtype="<u4")
+        return self.runs_of_lines(*np.array([[shard], [first], [count]]))
 
-    def starts_word(self, shard: int, start: int, count: int) -> NDArray[np.bool_]:
-        """Whether each of `count` tokens begins a word by the corpus's segmenter, (count,).
-
-        Only where `words_marked`.
+    def runs_of_lines(
+        self, shards: NDArray[np.int64], first: NDArray[np.int64], counts: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """Where runs of lines begin, one behind the other; the line behind a shard's last is its
+        end: (sum of counts,), arguments as `runs_of_tokens` has them.
         """
-        first, last = start // 8, _num_bytes(start + count)
-        at = self._lines_at(shard) + 4 * self.shards[shard].lines + first
-        data = np.frombuffer(self._read(shard, at, last - first), dtype=np.uint8)
-        return read_bits(data, start % 8, count)
+        there = np.minimum(counts, self._num_lines[shards] - first)
+        data = self._read(shards, self._lines_at[shards] + 4 * first, 4 * there)
+        begins = np.frombuffer(data, dtype="<u4").astype(np.int64)
+        short = np.flatnonzero(there < counts)
+        return np.insert(begins, np.cumsum(there)[short], self._num_tokens[shards[short]])
 
-    def _lines_at(self, shard: int) -> int:
-        info = self.shards[shard]
-        return info.tokens * self._dtype.itemsize + 8 * (info.documents + 1)
+    def runs_of_word_starts(
+        self, shards: NDArray[np.int64], starts: NDArray[np.int64], counts: NDArray[np.int64]
+    ) -> NDArray[np.bool_]:
+        """Whether each token of runs begins a word by the corpus's segmenter: (sum of counts,),
+        arguments as `runs_of_tokens` has them. Only where `words_marked`.
+        """
+        first, last = starts // 8, (starts + counts + 7) // 8
+        at = self._lines_at[shards] + 4 * self._num_lines[shards] + first
+        data = np.frombuffer(self._read(shards, at, last - first), dtype=np.uint8)
+        before = np.cumsum(last - first) - (last - first)
+        bit = np.repeat(8 * before + starts % 8, counts) + counted(counts)
+        return np.unpackbits(data)[bit].astype(np.bool_)
 
     def _read_offsets(self, shard: int) -> NDArray[np.int64]:
         info = self.shards[shard]
         start = info.tokens * self._dtype.itemsize
-        data = self._read(shard, start, 8 * (info.documents + 1))
+        data = self._read(*np.array([[shard], [start], [8 * (info.documents + 1)]]))
         offsets = np.frombuffer(data, dtype="<i8").astype(np.int64)
         if offsets[0] != 0 or offsets[-1] != info.tokens or (np.diff(offsets) < 1).any():
             raise self._damaged(shard, "the documents do not follow one another")
@@ -262,14 +291,22 @@ class Split:
             f"shard {self._paths[shard]} is damaged: {what}; run electra prepare again"
         )
 
-    def _read(self, shard: int, start: int, size: int) -> bytes:
-        data = os.pread(self._files[shard], size, start)
-        if len(data) != size:
-            raise DataError(
-                f"shard {self._paths[shard]} is cut short: {size} bytes wanted at {start}, "
-                f"{len(data)} there; run electra prepare again"
-            )
-        return data
+    def _read(
+        self, shards: NDArray[np.int64], starts: NDArray[np.int64], sizes: NDArray[np.int64]
+    ) -> bytes:
+        """Pieces of shards, one behind the other."""
+        pieces = []
+        for shard, start, size in zip(
+            shards.tolist(), starts.tolist(), sizes.tolist(), strict=True
+        ):
+            data = os.pread(self._files[shard], size, start)
+            if len(data) != size:
+                raise DataError(
+                    f"shard {self._paths[shard]} is cut short: {size} bytes wanted at {start}, "
+                    f"{len(data)} there; run electra prepare again"
+                )
+            pieces.append(data)
+        return b"".join(pieces)
 
     def close(self) -> None:
         """Close the files."""

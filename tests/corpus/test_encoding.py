@@ -258,9 +258,10 @@ def test_word_marks_come_back_from_any_place(tmp_path: Path) -> None:
         marks += [*flags, True]  # the document's [SEP]
     writer.flush()
     split = Split(tmp_path, "train", writer.dtype, writer.shards, words_marked=True)
-    for start in range(len(marks)):
-        for count in range(len(marks) - start + 1):
-            assert split.starts_word(0, start, count).tolist() == marks[start : start + count]
+    runs = [(a, n) for a in range(len(marks)) for n in range(len(marks) - a + 1)]
+    starts, counts = np.array(runs).T
+    found = split.runs_of_word_starts(np.zeros(len(runs), dtype=np.int64), starts, counts)
+    assert found.tolist() == [mark for a, n in runs for mark in marks[a : a + n]]
 
 
 def test_a_segmenter_has_to_be_known_and_installed(monkeypatch: pytest.MonkeyPatch) -> None:
