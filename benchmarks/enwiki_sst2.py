@@ -22,7 +22,7 @@ from rich.console import Console
 
 from benchmarks.record import finish
 from electra.config import PrepareSettings, PretrainConfig
-from electra.corpus.shards import Corpus
+from electra.corpus.folder import Corpus
 from electra.prepare import prepare
 from electra.pretrain import pretrain
 from electra.quickstart import Contestant, finetune_all

@@ -21,7 +21,7 @@ from transformers import AutoModel
 from benchmarks.record import finish
 from electra.corpus.batches import as_batch
 from electra.corpus.examples import Examples
-from electra.corpus.shards import Corpus
+from electra.corpus.folder import Corpus
 from electra.corpus.tokenizer import SpecialIds, load_tokenizer
 
 

@@ -34,7 +34,7 @@ from benchmarks import protocol
 from benchmarks.record import finish
 from electra.config import PrepareSettings, PretrainConfig
 from electra.corpus.batches import CorpusSource
-from electra.corpus.shards import Corpus
+from electra.corpus.folder import Corpus
 from electra.corpus.tokenizer import SpecialIds, load_tokenizer, num_ids, save_tokenizer
 from electra.model.flops import train_flops
 from electra.objectives.objective import PretrainingObjective, RunFacts, build_objective

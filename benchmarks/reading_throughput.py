@@ -27,7 +27,7 @@ from benchmarks.record import finish
 from electra.config import PrepareSettings
 from electra.corpus.batches import CorpusSource
 from electra.corpus.examples import Examples
-from electra.corpus.shards import Corpus
+from electra.corpus.folder import Corpus
 from electra.corpus.tokenizer import SpecialIds, load_tokenizer
 from electra.corpus.words import word_starts
 from electra.prepare import prepare

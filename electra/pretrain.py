@@ -24,7 +24,7 @@ from electra.artifacts.report import write_pretraining_report
 from electra.config import BUDGETS, PretrainConfig
 from electra.corpus.batches import CorpusSource, as_batch
 from electra.corpus.examples import Examples
-from electra.corpus.shards import Corpus
+from electra.corpus.folder import Corpus
 from electra.corpus.tokenizer import (
     SpecialIds,
     load_tokenizer,

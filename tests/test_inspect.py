@@ -13,8 +13,9 @@ import pytest
 from rich.console import Console
 
 from electra.cli import run
+from electra.corpus.folder import FORMAT, VERSION
 from electra.corpus.languages import language_settings
-from electra.corpus.shards import FORMAT, VERSION, ShardWriter
+from electra.corpus.shards import ShardWriter
 from electra.corpus.tokenizer import num_ids, tokenizer_hash
 from electra.corpus.tokenizer_training import train_tokenizer
 from electra.errors import ConfigError, DataError

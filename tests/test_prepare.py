@@ -15,7 +15,7 @@ from rich.console import Console
 import electra.prepare
 from electra.cli import run
 from electra.config import PrepareSettings
-from electra.corpus.shards import Corpus
+from electra.corpus.folder import Corpus
 from electra.errors import ConfigError, DataError, OutputExistsError
 from electra.prepare import prepare
 from electra.training.loop import _signals

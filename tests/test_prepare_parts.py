@@ -20,7 +20,7 @@ import electra.prepare
 from electra.config import PrepareSettings
 from electra.corpus.batches import CorpusSource
 from electra.corpus.examples import Examples
-from electra.corpus.shards import Corpus
+from electra.corpus.folder import Corpus
 from electra.corpus.tokenizer import SpecialIds, load_tokenizer
 from electra.corpus.work_folder import locked
 from electra.errors import ConfigError, DataError, OutputExistsError

@@ -22,7 +22,7 @@ from transformers import AutoModel, AutoTokenizer
 from electra.cli import run
 from electra.config import PretrainConfig
 from electra.corpus.batches import CorpusSource
-from electra.corpus.shards import Corpus
+from electra.corpus.folder import Corpus
 from electra.corpus.tokenizer import SpecialIds, load_tokenizer, num_ids
 from electra.errors import ConfigError, DataError, OutputExistsError
 from electra.objectives.objective import build_objective

@@ -14,8 +14,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from electra.corpus.folder import Split, counted
 from electra.corpus.segments import gather_lines, trimmed
-from electra.corpus.shards import Split, counted
 from electra.corpus.tokenizer import SpecialIds
 from electra.errors import DataError
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
@@ -14,9 +16,10 @@ from tokenizers import Tokenizer
 from electra.config import PrepareSettings
 from electra.corpus.disk import sync
 from electra.corpus.filters import merge_reports
+from electra.corpus.folder import FORMAT, VERSION
 from electra.corpus.languages import language_facts, language_settings
 from electra.corpus.preparation import Selected, tokenizer_sample
-from electra.corpus.shards import dtype_of, write_manifest
+from electra.corpus.shards import ShardInfo, dtype_of
 from electra.corpus.stages import Plan, encoded
 from electra.corpus.text_store import TextStore
 from electra.corpus.tokenizer import num_ids, tokenizer_hash
@@ -67,7 +70,7 @@ def corpus_manifest(
     apart = plan.folder / "manifest.partial"
     shutil.rmtree(apart, ignore_errors=True)
     apart.mkdir()
-    manifest = write_manifest(
+    manifest = _write_manifest(
         apart,
         splits=splits,
         dtype=dtype_of(num_ids(tokenizer)),
@@ -181,3 +184,50 @@ def check_weights(plan: Plan, documents: Sequence[int]) -> None:
             f"({why or 'others hold the same, or there is none'}); leave it out, or loosen the "
             "rules"
         )
+
+
+def _write_manifest(
+    folder: Path,
+    *,
+    splits: Mapping[str, Sequence[ShardInfo]],
+    dtype: str,
+    tokenizer_sha256: str,
+    words_marked: bool,
+    facts: dict[str, Any],
+) -> dict[str, Any]:
+    """Write `manifest.json`; returns it.
+
+    Args:
+        folder: of the corpus.
+        splits: the shards of each, in their order.
+        dtype: of the token ids.
+        tokenizer_sha256: of `tokenizer_hash`.
+        words_marked: a segmenter's word starts are in the shards.
+        facts: what else it is to say; the fingerprint covers shards, tokenizer and the weights of
+            `sources`.
+    """
+    table = {
+        name: {
+            "documents": sum(s.documents for s in shards),
+            "tokens": sum(s.tokens for s in shards),
+            "lines": sum(s.lines for s in shards),
+            "shards": [asdict(s) for s in shards],
+        }
+        for name, shards in splits.items()
+    }
+    weights = [source["weight"] for source in facts["sources"]]
+    content = json.dumps([table, tokenizer_sha256, weights], sort_keys=True).encode()
+    manifest = {
+        "format": FORMAT,
+        "version": VERSION,
+        "fingerprint": hashlib.sha256(content).hexdigest(),
+        "tokenizer_sha256": tokenizer_sha256,
+        "dtype": dtype,
+        "words_marked": words_marked,
+        "splits": table,
+        **facts,
+    }
+    text = json.dumps(manifest, indent=1, ensure_ascii=False)
+    (folder / "manifest.json").write_text(text, encoding="utf-8")
+    read: dict[str, Any] = json.loads(text)
+    return read

@@ -17,9 +17,10 @@ import electra.corpus.encoding
 from electra.config import PrepareSettings
 from electra.corpus.encoding import DocumentEncoder, _has_han_apart
 from electra.corpus.examples import Examples
+from electra.corpus.folder import Corpus, Split
 from electra.corpus.languages import language_defaults
 from electra.corpus.pieces import pieces_of
-from electra.corpus.shards import Corpus, ShardWriter, Split
+from electra.corpus.shards import ShardWriter
 from electra.corpus.tokenizer import SpecialIds
 from electra.corpus.tokenizer_training import train_tokenizer
 from electra.corpus.words import load_segmenter, word_starts

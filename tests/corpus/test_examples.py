@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from electra.corpus.batches import CorpusSource
 from electra.corpus.examples import Examples
-from electra.corpus.shards import Corpus, ShardWriter, Split
+from electra.corpus.folder import Corpus, Split
+from electra.corpus.shards import ShardWriter
 from electra.corpus.tokenizer import SpecialIds
 from electra.errors import DataError, ElectraError
 

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from electra.corpus.batches import CorpusSource
 from electra.corpus.examples import Examples
+from electra.corpus.folder import Split
 from electra.corpus.segments import gather_lines
-from electra.corpus.shards import ShardWriter, Split
+from electra.corpus.shards import ShardWriter
 from electra.corpus.tokenizer import SpecialIds
 
 SPECIAL = SpecialIds(pad=0, unk=1, cls=2, sep=3, mask=4)

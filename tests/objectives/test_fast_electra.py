@@ -10,7 +10,7 @@ import torch
 from transformers import BertConfig, BertForMaskedLM
 
 from electra.config import PretrainConfig
-from electra.corpus.shards import Corpus
+from electra.corpus.folder import Corpus
 from electra.corpus.tokenizer import load_tokenizer
 from electra.errors import ConfigError, DataError
 from electra.model.frozen_generator import FrozenGenerator
