@@ -430,5 +430,5 @@ def begun_here(text: Path, output: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
     with monkeypatch.context() as patch:
         patch.setitem(STAGES, "clean", full)  # type: ignore[arg-type]
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(ElectraError, match="the disk is full"):
             prepare([text], output=output, settings=SMALL, workers=1)
