@@ -7,6 +7,7 @@ the stages is done by the process that started the tasks; it waits for them.
 from __future__ import annotations
 
 import getpass
+import importlib
 import importlib.util
 import json
 import os
@@ -207,8 +208,7 @@ class ClusterRunner:
     def _join_ray(self) -> int:
         """Have a Ray cluster; give the tasks it has room for."""
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        import ray
-
+        ray: Any = importlib.import_module("ray")  # its types are not all there
         if not ray.is_initialized():
             try:
                 ray.init(log_to_driver=False, include_dashboard=False, logging_level="ERROR")

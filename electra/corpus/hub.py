@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,33 +21,56 @@ class HubDataSet:
     """`owner/name`, or `name` alone."""
     configuration: str | None = None
     split: str = "train"
+    revision: str | None = None
+    """A commit, branch or tag; none: the newest."""
 
     @classmethod
     def parse(cls, source: str) -> HubDataSet:
-        """From `hub:owner/name[/configuration][:split]`.
+        """From `hub:owner/name[/configuration][@revision][:split]`.
 
         Raises:
             DataError: it has another form.
         """
         identity, colon, split = source.removeprefix(HUB).partition(":")
+        identity, at, revision = identity.partition("@")
         parts = identity.split("/")
         if (
             not all(parts)
             or len(parts) > 3
             or (colon and not split)
+            or (at and not revision)
             or identity.strip() != identity
         ):
             raise DataError(
                 f"{source} names no data set; allowed: {HUB}owner/name, "
-                f"{HUB}owner/name/configuration, {HUB}owner/name:split (train without it)"
+                f"{HUB}owner/name/configuration, {HUB}owner/name@revision, {HUB}owner/name:split "
+                "(train without it)"
             )
         configuration = parts[2] if len(parts) == 3 else None
-        return cls("/".join(parts[:2]), configuration, split or "train")
+        return cls("/".join(parts[:2]), configuration, split or "train", revision or None)
 
     def __str__(self) -> str:
         """As `parse` reads it, the split said."""
         identity = "/".join(filter(None, (self.name, self.configuration)))
-        return f"{HUB}{identity}:{self.split}"
+        at = f"@{self.revision}" if self.revision else ""
+        return f"{HUB}{identity}{at}:{self.split}"
+
+    def pinned(self) -> HubDataSet:
+        """The same at the commit it has now: what is read later is what was planned for.
+
+        Raises:
+            DataError: it is not there, or the Hub cannot be reached.
+        """
+        import huggingface_hub
+        from huggingface_hub.errors import HfHubHTTPError
+
+        try:
+            found = huggingface_hub.dataset_info(self.name, revision=self.revision)
+        except (ValueError, HfHubHTTPError) as error:
+            raise self._failed(error) from None
+        except Exception as error:  # of the network; of what library depends on the version
+            raise self._failed(ConnectionError(error)) from None
+        return replace(self, revision=found.sha)
 
     def open(self) -> Any:
         """Its `datasets.IterableDataset`.
@@ -59,7 +82,11 @@ class HubDataSet:
 
         try:
             return datasets.load_dataset(
-                self.name, self.configuration, split=self.split, streaming=True
+                self.name,
+                self.configuration,
+                split=self.split,
+                revision=self.revision,
+                streaming=True,
             )
         except (OSError, ValueError, RuntimeError) as error:
             raise self._failed(error) from None

@@ -41,7 +41,7 @@ class Source:
     sizes: tuple[int, ...] = ()
     """Bytes of each file, as it lies on disk."""
     hub: str | None = None
-    """`hub:owner/name[/configuration]:split`."""
+    """`hub:owner/name[/configuration]@commit:split`."""
     shards: int = 0
     """Files of the data set of the Hub."""
     weight: float | None = None
@@ -197,6 +197,7 @@ def _found(source: Source, places: Sequence[str], spooled: Path | None, copies: 
                 raise ConfigError(
                     f'source "{source.name}" holds {place} and more; give it a table of its own'
                 )
+            data_set = data_set.pinned()
             return dataclasses.replace(source, hub=str(data_set), shards=data_set.num_shards())
         if place == STANDARD_INPUT and spooled is None:
             raise ValueError("standard input has not been copied to a file")

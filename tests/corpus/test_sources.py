@@ -6,8 +6,10 @@ import json
 import os
 import pickle
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import huggingface_hub
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -236,14 +238,20 @@ def test_an_empty_standard_input(tmp_path: Path) -> None:
 
 def test_names_of_hub_data_sets() -> None:
     for given_name, parts in {
-        "hub:owner/name": ("owner/name", None, "train"),
-        "hub:name:test": ("name", None, "test"),
-        "hub:owner/name/20231101.en:train[:10%]": ("owner/name", "20231101.en", "train[:10%]"),
+        "hub:owner/name": ("owner/name", None, "train", None),
+        "hub:name@main:test": ("name", None, "test", "main"),
+        "hub:owner/name/20231101.en:train[:10%]": (
+            "owner/name",
+            "20231101.en",
+            "train[:10%]",
+            None,
+        ),
+        "hub:owner/name/en@v1.2": ("owner/name", "en", "train", "v1.2"),
     }.items():
         found = HubDataSet.parse(given_name)
-        assert (found.name, found.configuration, found.split) == parts
+        assert (found.name, found.configuration, found.split, found.revision) == parts
         assert HubDataSet.parse(str(found)) == found
-    for bad in ("hub:", "hub:a//b", "hub:a/b/c/d", "hub:a/b:", "hub:/a", "hub: a/b"):
+    for bad in ("hub:", "hub:a//b", "hub:a/b/c/d", "hub:a/b:", "hub:/a", "hub: a/b", "hub:a/b@"):
         with pytest.raises(DataError, match="names no data set; allowed: hub:owner/name, "):
             HubDataSet.parse(bad)
 
@@ -265,18 +273,20 @@ def test_hub_data_sets_are_read_by_their_files(
         return datasets.IterableDataset.from_generator(rows, gen_kwargs={"files": [0, 1, 2]})
 
     monkeypatch.setattr(datasets, "load_dataset", load)
+    monkeypatch.setattr(huggingface_hub, "dataset_info", commit)
     tables = [
         {"path": "hub:owner/name/en", "name": "web"},
         {"path": str(write(tmp_path / "a.txt", "x"))},
     ]
     sources, _ = read_sources(tables=tables)
-    assert asked == [(("owner/name", "en"), {"split": "train", "streaming": True})]
-    assert (sources[0].hub, sources[0].shards) == ("hub:owner/name/en:train", 3)
+    given = {"split": "train", "revision": "c0ffee", "streaming": True}
+    assert asked == [(("owner/name", "en"), given)]
+    assert (sources[0].hub, sources[0].shards) == ("hub:owner/name/en@c0ffee:train", 3)
     parts = plan_parts(sources)
     assert [[p.shard for p in part.pieces] for part in parts] == [[0], [1], [2], [None]]
     assert documents(sources, parts) == ["text 0", "text 1", "text 2", "x"]
     assert tuple(Part.from_dict(json.loads(json.dumps(p.to_dict()))) for p in parts) == parts
-    with pytest.raises(DataError, match='hub:owner/name/en:train has no column "body"'):
+    with pytest.raises(DataError, match='hub:owner/name/en@c0ffee:train has no column "body"'):
         list(read_piece(sources[0], parts[0].pieces[0], text_column="body"))
     monkeypatch.setattr(
         datasets,
@@ -287,8 +297,21 @@ def test_hub_data_sets_are_read_by_their_files(
         documents(sources, parts)
 
 
+def commit(*_: Any, **__: Any) -> Any:
+    """What the Hub says of a data set."""
+    return SimpleNamespace(sha="c0ffee")
+
+
 def test_hub_failures_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     import datasets
+
+    def unreachable(*_: Any, **__: Any) -> Any:
+        raise LookupError("Name or service not known")  # each version has a class of its own
+
+    monkeypatch.setattr(huggingface_hub, "dataset_info", unreachable)
+    with pytest.raises(DataError, match=r"a/b:train: the Hub cannot be reached.*\(Name or service"):
+        read_sources(["hub:a/b"])
+    monkeypatch.setattr(huggingface_hub, "dataset_info", commit)
 
     def fails(error: Exception) -> Any:
         def load(*_: Any, **__: Any) -> Any:
@@ -297,7 +320,7 @@ def test_hub_failures_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
         return load
 
     monkeypatch.setattr(datasets, "load_dataset", fails(ConnectionError("Couldn't reach\nit")))
-    with pytest.raises(DataError, match="hub:a/b:train: the Hub cannot be reached; connect, or"):
+    with pytest.raises(DataError, match="hub:a/b@c0ffee:train: the Hub cannot be reached; "):
         read_sources(["hub:a/b"])
     monkeypatch.setattr(datasets, "load_dataset", fails(ValueError('Unknown split "x".')))
     with pytest.raises(DataError, match='could not be had from the Hub: Unknown split "x"'):
