@@ -19,9 +19,8 @@ from rich.text import Text
 from tokenizers import Tokenizer
 
 from electra.corpus.examples import Examples
-from electra.corpus.folder import Corpus, Split
+from electra.corpus.folder import Corpus, ShardInfo, Split
 from electra.corpus.order import shuffled_ids
-from electra.corpus.shards import ShardInfo
 from electra.corpus.tokenizer import SpecialIds, load_tokenizer, tokenizer_hash
 from electra.corpus.tokenizer_report import print_report, tokenizer_report
 from electra.corpus.words import word_starts

@@ -12,19 +12,42 @@ import importlib.util
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from electra.corpus.shards import ShardInfo
 from electra.errors import DataError, ElectraError
 
 FORMAT = "electra-corpus"
 VERSION = 2
 _BLOCK = 2**22
 """Tokens read at once when all are counted."""
+
+
+@dataclass(frozen=True)
+class ShardInfo:
+    """One shard as the manifest has it."""
+
+    file: str
+    tokens: int
+    documents: int
+    lines: int
+    sha256: str
+    source: int = 0
+    """Number of the source that the text is of."""
+
+    def num_bytes(self, dtype: str, *, words_marked: bool) -> int:
+        """Of its file.
+
+        Args:
+            dtype: of the token ids.
+            words_marked: a segmenter's word starts are in it.
+        """
+        fixed = np.dtype(dtype).itemsize * self.tokens + 8 * (self.documents + 1) + 4 * self.lines
+        return fixed + ((self.tokens + 7) // 8 if words_marked else 0)
 
 
 def counted(counts: NDArray[np.int64]) -> NDArray[np.int64]:

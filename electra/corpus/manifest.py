@@ -16,10 +16,10 @@ from tokenizers import Tokenizer
 from electra.config import PrepareSettings
 from electra.corpus.disk import sync
 from electra.corpus.filters import merge_reports
-from electra.corpus.folder import FORMAT, VERSION
+from electra.corpus.folder import FORMAT, VERSION, ShardInfo
 from electra.corpus.languages import language_facts, language_settings
 from electra.corpus.preparation import Selected, tokenizer_sample
-from electra.corpus.shards import ShardInfo, dtype_of
+from electra.corpus.shards import dtype_of
 from electra.corpus.stages import Plan, encoded
 from electra.corpus.text_store import TextStore
 from electra.corpus.tokenizer import num_ids, tokenizer_hash

@@ -10,35 +10,13 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-
-@dataclass(frozen=True)
-class ShardInfo:
-    """One shard as the manifest has it."""
-
-    file: str
-    tokens: int
-    documents: int
-    lines: int
-    sha256: str
-    source: int = 0
-    """Number of the source that the text is of."""
-
-    def num_bytes(self, dtype: str, *, words_marked: bool) -> int:
-        """Of its file.
-
-        Args:
-            dtype: of the token ids.
-            words_marked: a segmenter's word starts are in it.
-        """
-        fixed = np.dtype(dtype).itemsize * self.tokens + 8 * (self.documents + 1) + 4 * self.lines
-        return fixed + (_num_bytes(self.tokens) if words_marked else 0)
+from electra.corpus.folder import ShardInfo
 
 
 class ShardWriter:
@@ -105,7 +83,7 @@ class ShardWriter:
         arrays: list[NDArray[Any]] = [tokens, offsets, lines]
         if self._starts_word:
             arrays.append(np.packbits(np.concatenate(self._starts_word)))
-            assert len(arrays[-1]) == _num_bytes(len(tokens)), "every token has its bit"
+            assert len(arrays[-1]) == (len(tokens) + 7) // 8, "every token has its bit"
         path = self._folder / f"{self._name}-{len(self.shards):05d}.bin"
         digest = hashlib.sha256()
         with path.open("wb") as file:
@@ -130,7 +108,3 @@ class ShardWriter:
 def dtype_of(vocab_size: int) -> str:
     """Of the token ids in shards."""
     return "uint16" if vocab_size <= 2**16 else "uint32"
-
-
-def _num_bytes(bits: int) -> int:
-    return (bits + 7) // 8

@@ -20,10 +20,11 @@ from electra.corpus.disk import disk_full, write_whole
 from electra.corpus.encoding import DocumentEncoder
 from electra.corpus.files import ReadReport
 from electra.corpus.filters import Cleaner, document_digest_of
+from electra.corpus.folder import ShardInfo
 from electra.corpus.minhash import MinHash, signature_bands
 from electra.corpus.pieces import grouped
 from electra.corpus.selection import TRAIN, VALIDATION, read_selection
-from electra.corpus.shards import ShardInfo, ShardWriter
+from electra.corpus.shards import ShardWriter
 from electra.corpus.sources import Part, Source, read_piece
 from electra.corpus.text_store import TextStore, TextWriter
 from electra.corpus.tokenizer import SpecialIds, load_tokenizer, num_ids
