@@ -475,6 +475,9 @@ def test_the_sample_is_from_all_over_and_little_is_read(
     assert sum(map(len, read)) < 0.4 * whole
     where = {path.name for path in texts.iterdir() for piece in sample if piece in path.read_text()}
     assert len(where) == 5
+    unseen = list(electra.prepare.tokenizer_sample(plan, whole // 4, ticks.append, unseen=True))
+    assert 0.12 * whole < sum(len(text.encode()) for text in unseen) < 0.4 * whole
+    assert not set(sample) & set(unseen)
 
 
 def test_far_texts_are_passed_over(tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ def corpus_manifest(
             "settings": asdict(settings),
             "language": language_facts(trained, settings.tokenizer_kind) if own else None,
             "tokenizer_report": tokenizer_report(
-                tokenizer, tokenizer_sample(plan, SAMPLE_CHARS, tick)
+                tokenizer, tokenizer_sample(plan, SAMPLE_CHARS, tick, unseen=True)
             ),
         },
     )

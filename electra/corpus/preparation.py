@@ -133,13 +133,20 @@ def training_documents(plan: Plan) -> list[int]:
     return counts
 
 
-def tokenizer_sample(plan: Plan, most: int, tick: Callable[[int], None]) -> Iterator[str]:
+def tokenizer_sample(
+    plan: Plan, most: int, tick: Callable[[int], None], *, unseen: bool = False
+) -> Iterator[str]:
     """About `most` bytes of the training text: all of it, or pieces from all over it.
 
     Each piece has the same chance. A document of n times `_SAMPLE_CHARS` is read with n times that
     chance, at most 1, and pieces of it are drawn by its digest, so that little is read of many
-    documents, and long ones are not all or nothing.
+    documents, and long ones are not all or nothing. `unseen` draws from the other end, what
+    another sample does not hold as long as both together are less than everything.
     """
+
+    def drawn(luck: Any, chance: Any) -> Any:
+        return luck >= 1 - chance if unseen else luck < chance
+
     share = min(1.0, most / max(1, sum(selected_bytes(plan, training=True))))
     for number in range(len(plan.parts)):
         store = TextStore(plan.texts(number))
@@ -147,22 +154,22 @@ def tokenizer_sample(plan: Plan, most: int, tick: Callable[[int], None]) -> Iter
         read = np.minimum(1.0, share * np.maximum(1, np.ceil(store.chars / _SAMPLE_CHARS)))
         if share < 1:
             # the first half of the digest says what is held out
-            chosen &= store.digests[:, 1] / 2.0**64 < read
+            chosen &= drawn(store.digests[:, 1] / 2.0**64, read)
         rates = share / read[chosen]
-        drawn = zip(store.texts(chosen), store.raw_digests(chosen), rates.tolist(), strict=True)
-        for text, digest, rate in drawn:
-            for piece in _drawn_pieces(text, digest, rate) if rate < 1 else (text,):
-                tick(len(piece.encode("utf-8")))
-                yield piece
+        texts = zip(store.texts(chosen), store.raw_digests(chosen), rates.tolist(), strict=True)
+        for text, digest, rate in texts:
+            for piece, luck in _pieces(text, digest) if rate < 1 else ((text, None),):
+                if luck is None or drawn(luck, rate):
+                    tick(len(piece.encode("utf-8")))
+                    yield piece
 
 
-def _drawn_pieces(text: str, digest: bytes, rate: float) -> Iterator[str]:
+def _pieces(text: str, digest: bytes) -> Iterator[tuple[str, float]]:
+    """Pieces of a document, and of each a number from 0 to 1."""
     pieces = (
         piece
         for line in text.split("\n")
         for piece in pieces_of(line, _SAMPLE_CHARS, anywhere=True)
     )
     for place, piece in enumerate(pieces):
-        drawn = hashlib.blake2b(place.to_bytes(8, "big"), key=digest).digest()
-        if uniform(drawn) < rate:
-            yield piece
+        yield piece, uniform(hashlib.blake2b(place.to_bytes(8, "big"), key=digest).digest())
