@@ -51,6 +51,7 @@ from electra.training.device import (
 from electra.training.distributed import World, join_world, leave_world
 from electra.training.loggers import MetricsFile, RunLogger, read_metrics
 from electra.training.loop import Batch, bit_environment, fit
+from electra.training.memory import within_memory
 from electra.training.optimizer import build_optimizer
 from electra.training.run_folder import RunFolder, open_run, write_text
 from electra.training.run_identity import Identity, check_same_run, describe_run, other_bits
@@ -175,11 +176,18 @@ def _train(
     if run.status == "continued":
         check_same_run(run.path, config, inputs, may_change=may_change)
     objective.begin_run(RunFacts(config, tokenizer, fingerprint, tell, len(examples), world.size))
+    before = None
     if run.status == "continued":
         loaded = store.load_latest(module=objective, optimizer=optimizer)
         assert loaded is not None, "open_run saw a whole checkpoint"
-        state = loaded.state
-        warning = other_bits(loaded.environment, bit_environment(config.training, dtype, world))
+        state, before = loaded.state, loaded.environment
+    training = within_memory(
+        config.training, objective, source, device=device, dtype=dtype, world=world, before=before
+    )
+    if training.micro_batch_size != config.training.micro_batch_size:
+        tell(f"{training.micro_batch_size} sequences a forward pass fit into the memory")
+    if before is not None:
+        warning = other_bits(before, bit_environment(training, dtype, world))
         if warning and world.is_main:
             console.print(warning, highlight=False)
     seed_rank(config.training.seed, world, state.step)
@@ -197,7 +205,7 @@ def _train(
             source=source,
             state=state,
             budget=Budget.of(config.training, config.schedule.replay),
-            config=config.training,
+            config=training,
             optimizer_config=config.optimizer,
             schedule=config.schedule,
             logging=config.logging,

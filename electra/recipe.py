@@ -112,7 +112,17 @@ def _coerce(value: Any, kind: Any, where: str) -> Any:
     if origin in (types.UnionType, typing.Union):
         if value is None or (isinstance(value, str) and value.lower() == "none"):
             return None
-        return _coerce(value, next(a for a in arguments if a is not type(None)), where)
+        kinds = [a for a in arguments if a is not type(None)]
+        words = [
+            word for a in kinds if typing.get_origin(a) is Literal for word in typing.get_args(a)
+        ]
+        if value in words:
+            return value
+        try:
+            return _coerce(value, kinds[0], where)
+        except ConfigError as error:
+            more = f" or {', '.join(words)}" if words else ""
+            raise ConfigError(f"{error}{more}") from None
     if origin is Literal:
         if value in arguments:
             return value
@@ -193,6 +203,8 @@ def _type_name(kind: Any) -> str:
     arguments = [a for a in typing.get_args(kind) if a is not type(None)]
     if typing.get_origin(kind) is Literal:
         return "|".join(map(str, arguments))
-    if arguments:
+    if typing.get_origin(kind) is tuple:
         return _type_name(arguments[0])
+    if arguments:
+        return "|".join(map(_type_name, arguments))
     return str(kind.__name__)

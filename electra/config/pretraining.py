@@ -54,11 +54,18 @@ class PretrainConfig:
                 f"--model.generator-size 1, not {self.model.generator_size}"
             )
         self._check_two_stage()
-        rows = self.training.micro_batch_size or self.training.global_batch_size
+        rows = self.training.micro_batch_size
+        rows = rows if isinstance(rows, int) else self.training.global_batch_size
         if self.objective.contrastive_weight and rows < 2:
             raise ConfigError(
                 "--objective.contrastive-weight compares the texts of a forward pass: it needs "
                 "--training.micro-batch-size 2 or more"
+            )
+
+        if self.objective.replacements is not None and self.training.micro_batch_size == "auto":
+            raise ConfigError(
+                "--training.micro-batch-size auto tries batches, which --objective.replacements "
+                "would keep; give a number"
             )
 
     @property

@@ -90,8 +90,13 @@ class TrainingConfig:
     max_tokens: int | None = option(None, "budget: tokens read, padding not counted")
     minutes: float | None = option(None, "budget: minutes of training, evaluation not counted")
     global_batch_size: int = option(128, "sequences a step, over all devices")
-    micro_batch_size: int | None = option(
-        None, "sequences a forward pass on one device; none: the whole batch at once"
+    micro_batch_size: int | Literal["auto"] | None = option(
+        None,
+        "sequences a forward pass on one device; none: the whole batch at once; auto: as many as "
+        "the memory has room for",
+    )
+    gradient_checkpointing: bool = option(
+        False, "compute layers again in the backward pass instead of keeping them: less memory"
     )
     seed: int = option(0, "of weights, data order, masks and samples")
     eval_steps: int | None = option(None, "steps between evaluations; none: ten over the run")
@@ -115,7 +120,7 @@ class TrainingConfig:
             if value is not None:
                 require(value > 0, "training." + name.replace("_", "-"), value, "above 0")
         micro = self.micro_batch_size
-        if micro is not None:
+        if isinstance(micro, int):
             require(
                 micro > 0 and self.global_batch_size % micro == 0,
                 "training.micro-batch-size",

@@ -34,6 +34,7 @@ from electra.training.device import (
 from electra.training.distributed import World
 from electra.training.loggers import MetricsFile, RunLogger, read_metrics
 from electra.training.loop import bit_environment, fit
+from electra.training.memory import within_memory
 from electra.training.optimizer import build_optimizer
 from electra.training.run_folder import RunFolder
 from electra.training.run_identity import check_same_run, describe_run, other_bits
@@ -164,13 +165,23 @@ class _Attempt:
         )
         self.budget = Budget.of(self.training, config.schedule.replay)
         self.store = CheckpointStore(run.checkpoints, keep=self.training.save_total_limit)
-        self.state = TrainState()
+        self.state, before = TrainState(), None
         if run.status == "continued":
             loaded = self.store.load_latest(module=self.trained.objective, optimizer=self.optimizer)
             assert loaded is not None, "open_run saw a whole checkpoint"
-            self.state = loaded.state
+            self.state, before = loaded.state, loaded.environment
+        self.training = within_memory(
+            self.training,
+            self.trained.objective,
+            self.trained.source,
+            device=device,
+            dtype=dtype,
+            world=world,
+            before=before,
+        )
+        if before is not None:
             now = bit_environment(self.training, self.dtype, world)
-            inputs.say(*filter(None, [other_bits(loaded.environment, now)]))
+            inputs.say(*filter(None, [other_bits(before, now)]))
         seed_rank(seed, world, self.state.step)
         cut = self.state.step if run.status == "continued" else -1
         metrics = run.path / "metrics.jsonl"

@@ -58,6 +58,14 @@ class World:
         dist.all_reduce(votes, op=dist.ReduceOp.MAX)
         return bool(votes.item())
 
+    def least(self, number: int) -> int:
+        """The smallest of all processes' numbers."""
+        if self.size == 1:
+            return number
+        shared = torch.tensor([number])
+        dist.all_reduce(shared, op=dist.ReduceOp.MIN)
+        return int(shared.item())
+
     def wait(self) -> None:
         """Until every process is here."""
         if self.size > 1:

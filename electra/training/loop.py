@@ -228,7 +228,7 @@ def _accumulate(
 ) -> int:
     """Gradients of one step, over all micro-batches of this rank; the global number of tokens."""
     share = config.global_batch_size // world.size
-    micro = min(config.micro_batch_size or share, share)
+    micro = rows_at_once(config, world)
     prepared = []
     counts: dict[str, Tensor] = {}
     tokens = torch.zeros((), dtype=torch.int64, device=device)
@@ -273,12 +273,19 @@ def example_generator(seed: int, position: int, device: torch.device) -> torch.G
     return generator
 
 
+def rows_at_once(config: TrainingConfig, world: World) -> int:
+    """Sequences of a forward pass on one device."""
+    size, share = config.micro_batch_size, config.global_batch_size // world.size
+    assert size != "auto", "memory.within_memory comes before"
+    return min(size or share, share)
+
+
 def bit_environment(config: TrainingConfig, dtype: torch.dtype, world: World) -> dict[str, Any]:
     """What must stay the same for a resumed run to repeat the very bits."""
     return {
         "threads": torch.get_num_threads(),
         "dtype": str(dtype).removeprefix("torch."),
-        "micro_batch_size": config.micro_batch_size or config.global_batch_size // world.size,
+        "micro_batch_size": rows_at_once(config, world),
         "world_size": world.size,
     }
 
