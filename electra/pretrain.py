@@ -21,6 +21,7 @@ from tokenizers import Tokenizer
 
 from electra.artifacts.model_card import write_pretraining_card
 from electra.artifacts.report import write_pretraining_report
+from electra.artifacts.samples import SamplesFile
 from electra.config import BUDGETS, PretrainConfig
 from electra.corpus.batches import CorpusSource, as_batch
 from electra.corpus.examples import Examples
@@ -198,6 +199,8 @@ def _train(
     cut = state.step if run.status == "continued" else -1
     metrics = MetricsFile(run.path / "metrics.jsonl", cut_after_step=cut) if world.is_main else None
     logger = RunLogger(metrics, console, title="pretraining", quiet=not world.is_main)
+    samples = SamplesFile(run.path, tokenizer, state) if world.is_main else None
+    show = None if samples is None else samples.write
     try:
         last = fit(
             objective,
@@ -212,7 +215,7 @@ def _train(
             device=device,
             dtype=dtype,
             logger=logger,
-            evaluate=lambda: probe(objective, validation, device),
+            evaluate=lambda: probe(objective, validation, device, show=show),
             checkpoints=store,
             world=world,
         )
@@ -220,7 +223,7 @@ def _train(
         logger.close()
     objective.eval()
     objective.begin_step(1.0)
-    last = last or probe(objective, validation, device)
+    last = last or probe(objective, validation, device, show=show)
     report = _report(config, corpus, objective.model, state, last)
     if world.is_main:
         _save(run, objective, tokenizer, config, corpus, report)

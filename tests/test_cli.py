@@ -20,7 +20,9 @@ def test_help_is_light() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    verbs = "prepare pretrain finetune evaluate predict score doctor flops convert quickstart"
+    verbs = (
+        "prepare pretrain finetune evaluate predict score report doctor flops convert quickstart"
+    )
     for verb in verbs.split():
         assert verb in done.stdout
     assert "--training.max-steps" in done.stdout

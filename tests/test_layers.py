@@ -18,6 +18,7 @@ VERBS = {
     "flops",
     "convert",
     "inspect_corpus",
+    "report",
 }
 LAYERS = [
     {"errors"},

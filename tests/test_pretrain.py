@@ -72,6 +72,7 @@ def test_the_run_folder(corpus: Path, tmp_path: Path, family: str) -> None:
         "checkpoints",
         "report.json",
         "report.html",
+        "samples.json",
     }
     assert report == json.loads((run / "report.json").read_text("utf-8"))
     assert report["steps"] == 8
@@ -162,6 +163,8 @@ def test_resumed_equals_undisturbed(
     pretrain(data=corpus, output=tmp_path / "run", config=config, resume="auto")
     assert_same_bits(tmp_path / "whole", tmp_path / "run")
     assert rows_of(tmp_path / "whole") == rows_of(tmp_path / "run")
+    seen = [(tmp_path / name / "samples.json").read_bytes() for name in ("whole", "run")]
+    assert seen[0] == seen[1]
 
 
 def command(corpus: Path, run: Path, *extra: str) -> list[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 Rows = Sequence[Mapping[str, Any]]
+NO_FIGURES = 'Figures need matplotlib: pip install "electra[plot]"'
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
@@ -34,13 +35,13 @@ td:first-child { overflow-wrap: anywhere }
 """
 
 
-def page(title: str, sections: Iterable[tuple[str, str]]) -> str:
-    """A whole HTML page from (heading, HTML) sections."""
+def page(title: str, sections: Iterable[tuple[str, str]], *, head: str = "") -> str:
+    """A whole HTML page from (heading, HTML) sections; `head` is HTML for the page's head."""
     body = "".join(f"<h2>{html.escape(head)}</h2>\n{content}\n" for head, content in sections)
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head>\n"
+        f"<title>{html.escape(title)}</title><style>{_STYLE}</style>{head}</head>\n"
         f"<body><h1>{html.escape(title)}</h1>\n{body}</body></html>\n"
     )
 
@@ -92,19 +93,29 @@ def curves(
     return drawing(draw)
 
 
-def drawing(draw: Callable[[Any], None], size: tuple[float, float] = (7.2, 3.0)) -> str:
+def drawing(
+    draw: Callable[[Any], None],
+    size: tuple[float, float] = (7.2, 3.0),
+    *,
+    panels: tuple[int, int] | None = None,
+) -> str:
     """What `draw` draws into matplotlib's `Axes`, as inline SVG; a line that says what is missing.
 
-    Text in it must be plain Latin: the font that comes along has no other letters.
+    Text in it must be plain Latin: the font that comes along has no other letters. With `panels`
+    `draw` is given a table of so many rows and columns of `Axes` instead, which share y in a row
+    and x in a column.
     """
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        return '<p class="note">Figures need matplotlib: pip install "electra[plot]"</p>'
+        return f'<p class="note">{html.escape(NO_FIGURES)}</p>'
     figure = Figure(figsize=size, layout="constrained")
-    axes = figure.subplots()
-    draw(axes)
-    axes.grid(alpha=0.3)
+    if panels is None:
+        draw(figure.subplots())
+    else:
+        draw(figure.subplots(*panels, sharex="col", sharey="row", squeeze=False))
+    for axes in figure.axes:
+        axes.grid(alpha=0.3)
     out = io.StringIO()
     figure.savefig(out, format="svg", metadata={"Date": None})
     return f"<figure>{out.getvalue()[out.getvalue().index('<svg') :]}</figure>"

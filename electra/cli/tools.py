@@ -99,6 +99,43 @@ def flops(
 
 
 @app.command
+def report(
+    *runs: Path,
+    output: Path = Path("report.html"),
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> None:
+    """Draw one page of HTML for one or several runs side by side.
+
+    Curves over tokens and over minutes, final metrics, the settings that differ, and samples of
+    what the discriminator sees. Runs that are not finished work, too. Figures need matplotlib
+    (extra plot).
+
+    Parameters
+    ----------
+    runs
+        Run folders of electra pretrain, or of electra finetune.
+    output
+        The page. One that is there is replaced; another file only with --overwrite.
+    overwrite
+        Replace whatever file is there.
+    json
+        One line of JSON on standard output instead of the table: status, metrics, and the settings
+        that differ.
+    """
+    from electra.report import report as run_report
+
+    run_report(
+        runs,
+        output=output,
+        overwrite=overwrite,
+        json=json,
+        console=Console(),
+        progress=progress_console(),
+    )
+
+
+@app.command
 def convert(
     checkpoint: Path,
     *,

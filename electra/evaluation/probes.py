@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from electra.evaluation.metrics import auc
-from electra.objectives.objective import ProbeOutput
+from electra.objectives.objective import ProbeOutput, SeenText
 from electra.training.loop import Batch, example_generator
 
 
@@ -20,11 +20,18 @@ class Probed(Protocol):
         """Sums and scores of one batch."""
 
 
-def probe(objective: Probed, batches: Iterable[Batch], device: torch.device) -> dict[str, float]:
+def probe(
+    objective: Probed,
+    batches: Iterable[Batch],
+    device: torch.device,
+    *,
+    show: Callable[[Batch, SeenText], None] | None = None,
+) -> dict[str, float]:
     """Means over the batches; with a discriminator its AUC, precision, recall and accuracy.
 
     `majority` is the accuracy of calling every token original: a discriminator must be read
-    against it. Precision and recall are those of `replaced` at probability 0.5.
+    against it. Precision and recall are those of `replaced` at probability 0.5. `show` is called
+    with the first batch, where a discriminator reads it, and what was read.
     """
     sums: dict[str, list[Tensor | float]] = {}
     scores: list[Tensor] = []
@@ -39,6 +46,8 @@ def probe(objective: Probed, batches: Iterable[Batch], device: torch.device) -> 
         if output.replaced_scores is not None and output.is_replaced is not None:
             scores.append(output.replaced_scores.cpu())
             truth.append(output.is_replaced.cpu())
+        if number == 0 and show is not None and output.seen is not None:
+            show(batch, output.seen)
     result = {name: float(total) / max(float(count), 1.0) for name, (total, count) in sums.items()}
     if scores:
         result |= _discriminator_metrics(torch.cat(scores), torch.cat(truth))

@@ -42,7 +42,7 @@ from torch.nn import functional as F
 from electra.config import ObjectiveConfig
 from electra.model.pretraining_model import PretrainingModel
 from electra.objectives.masked_lm import masked_lm_means
-from electra.objectives.objective import Networks, ProbeOutput, count_real
+from electra.objectives.objective import Networks, ProbeOutput, SeenText, count_real
 from electra.objectives.replaced_token_detection import Judged, ReplacedTokenDetection
 from electra.training.loop import Batch, StepOutput
 
@@ -160,7 +160,8 @@ class Adversarial(ReplacedTokenDetection):
             "discriminator_loss": (loss, counts["discriminator_loss"]),
         }
         real = self.judged_tokens(batch)
-        return ProbeOutput(means, played.scores[real], played.is_replaced[real])
+        seen = SeenText(played.corrupted_input_ids, played.scores)
+        return ProbeOutput(means, played.scores[real], played.is_replaced[real], seen)
 
 
 OBJECTIVE = Adversarial

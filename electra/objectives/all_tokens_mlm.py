@@ -28,7 +28,7 @@ from electra.config import ObjectiveConfig
 from electra.objectives.copying import copy_loss
 from electra.objectives.masked_lm import masked_lm_loss, masked_lm_means
 from electra.objectives.masking import with_masks
-from electra.objectives.objective import Networks, ProbeOutput, count_real, real_tokens
+from electra.objectives.objective import Networks, ProbeOutput, SeenText, count_real, real_tokens
 from electra.objectives.proposals import ProposingObjective
 from electra.training.loop import Batch, StepOutput
 
@@ -104,7 +104,7 @@ class AllTokensMLM(ProposingObjective):
             means |= masked_lm_means("generator", generator_logits, batch)
         if scores is None:
             return ProbeOutput(means)
-        return ProbeOutput(means, scores[real], is_replaced[real])
+        return ProbeOutput(means, scores[real], is_replaced[real], SeenText(corrupted, scores))
 
 
 OBJECTIVE = AllTokensMLM

@@ -41,6 +41,7 @@ from electra.objectives.objective import (
     Networks,
     PretrainingObjective,
     ProbeOutput,
+    SeenText,
     count_real,
     real_tokens,
 )
@@ -60,6 +61,8 @@ class Contrasted:
     """Bool: a draw from q stands here."""
     is_replaced: Tensor
     """Bool: a token other than the original stands here."""
+    input_ids: Tensor
+    """The text with the noise in it."""
 
 
 class Electric(PretrainingObjective):
@@ -116,7 +119,7 @@ class Electric(PretrainingObjective):
         energies = self.model.replaced_logits(hidden).float()
         targets = self.targets(batch)
         logits = noise_logit(energies, log_q, is_noise.sum(1), targets.sum(1))
-        return Contrasted(noise_losses, logits, is_noise, is_replaced)
+        return Contrasted(noise_losses, logits, is_noise, is_replaced, noised)
 
     def discriminator_loss(self, contrasted: Contrasted, targets: Tensor) -> Tensor:
         """Binary cross-entropy, summed over the targets."""
@@ -157,6 +160,9 @@ class Electric(PretrainingObjective):
             },
             contrasted.logits[targets],
             contrasted.is_noise[targets],
+            SeenText(
+                contrasted.input_ids, contrasted.logits.masked_fill(~targets, -torch.inf)
+            ),  # what is no target has no energy: it counts as data
         )
 
 

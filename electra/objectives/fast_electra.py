@@ -44,6 +44,7 @@ from electra.objectives.objective import (
     PretrainingObjective,
     ProbeOutput,
     RunFacts,
+    SeenText,
     count_real,
     real_tokens,
 )
@@ -218,9 +219,8 @@ class FastElectra(PretrainingObjective):
         corrupted = self._corrupted(batch, generator, temperature, "validation")
         loss, scores, is_replaced = self._scores(batch, corrupted)
         real = real_tokens(batch)
-        return ProbeOutput(
-            {"discriminator_loss": (loss, real.sum())}, scores[real], is_replaced[real]
-        )
+        means: dict[str, tuple[Tensor, Tensor | float]] = {"discriminator_loss": (loss, real.sum())}
+        return ProbeOutput(means, scores[real], is_replaced[real], SeenText(corrupted, scores))
 
 
 OBJECTIVE = FastElectra

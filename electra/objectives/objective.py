@@ -54,6 +54,16 @@ class RunFacts:
 
 
 @dataclass
+class SeenText:
+    """What the discriminator read of a batch, and what it said."""
+
+    input_ids: Tensor
+    """(B, L) the corrupted text."""
+    scores: Tensor
+    """(B, L) the logit of being replaced."""
+
+
+@dataclass
 class ProbeOutput:
     """Of one batch of held-out text."""
 
@@ -63,6 +73,8 @@ class ProbeOutput:
     """(N,) logit of being replaced of every real token."""
     is_replaced: Tensor | None = None
     """(N,) bool, the truth."""
+    seen: SeenText | None = None
+    """The same in rows, to be shown; where there is a discriminator that is trained by now."""
 
 
 class PretrainingObjective(nn.Module, ABC):

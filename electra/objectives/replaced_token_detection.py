@@ -35,7 +35,7 @@ from electra.objectives.contrastive import contrastive_loss, crop
 from electra.objectives.copying import copy_loss
 from electra.objectives.masked_lm import encoder_logits, masked_lm_loss, masked_lm_means
 from electra.objectives.masking import with_masks
-from electra.objectives.objective import Networks, ProbeOutput, count_real, real_tokens
+from electra.objectives.objective import Networks, ProbeOutput, SeenText, count_real, real_tokens
 from electra.objectives.proposals import ProposingObjective
 from electra.training.loop import Batch, StepOutput
 
@@ -211,7 +211,8 @@ class ReplacedTokenDetection(ProposingObjective):
         loss = self.discriminator_loss(judged, batch)
         means["discriminator_loss"] = (loss, counts["discriminator_loss"])
         real = real_tokens(batch)
-        return ProbeOutput(means, judged.scores[real], judged.is_replaced[real])
+        seen = SeenText(judged.corrupted_input_ids, judged.scores)
+        return ProbeOutput(means, judged.scores[real], judged.is_replaced[real], seen)
 
 
 OBJECTIVE = ReplacedTokenDetection

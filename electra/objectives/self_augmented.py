@@ -50,6 +50,7 @@ from electra.objectives.objective import (
     PretrainingObjective,
     ProbeOutput,
     RunFacts,
+    SeenText,
     count_real,
     real_tokens,
 )
@@ -266,7 +267,8 @@ class SelfAugmented(PretrainingObjective):
         loss = self.discriminator_loss(heard, corrupted)
         means["discriminator_loss"] = (loss, counts["discriminator_loss"])
         real = real_tokens(batch)
-        return ProbeOutput(means, heard.scores[real], corrupted["is_replaced"][real])
+        seen = SeenText(corrupted["corrupted_input_ids"], heard.scores)
+        return ProbeOutput(means, heard.scores[real], corrupted["is_replaced"][real], seen)
 
 
 OBJECTIVE = SelfAugmented
