@@ -184,6 +184,19 @@ FINETUNE_DEFAULTS: dict[str, dict[str, Any]] = {
     "optimizer": {"learning_rate": 1e-4, "layerwise_lr_decay": 0.9},
     "schedule": {"warmup_ratio": 0.1},
 }
+        if self.optimizer.name == "muon" and (
+            self.model.adapter != "none" or not self.training.train_encoder
+        ):
+            raise ConfigError(
+                "--optimizer.name muon is for the encoder's matrices, which neither "
+                "--model.adapter nor --training.train-encoder false trains: leave it out"
+            )
+        for name in ("batch_ramp", "length_ramp"):
+            if getattr(self.schedule, name):
+                raise ConfigError(
+                    f"--schedule.{name.replace('_', '-')} is for pretraining: leave it out; "
+                    "fine-tuning takes decay, decay-start, decay-form and warmup"
+                )
 """The layer below the user's flags in fine-tuning; the budget comes from the size of the data.
 
 The learning rate is the reference code's for small and base encoders; the paper's 3e-4 for small

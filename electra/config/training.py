@@ -11,9 +11,14 @@ from electra.errors import ConfigError
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """AdamW (Loshchilov and Hutter 2019)."""
+    """AdamW (Loshchilov and Hutter 2019), alone or with Muon (Jordan et al. 2024)."""
 
     learning_rate: float = option(5e-4, "peak learning rate")
+    name: Literal["adamw", "muon"] = option(
+        "adamw",
+        "muon: orthogonal updates for the matrices inside layers, as large as AdamW's (Liu et al. "
+        "2025), so that learning rate and weight decay carry over; AdamW for all else",
+    )
     weight_decay: float = option(0.01, "decoupled; never on biases and norms")
     adam_beta1: float = option(0.9, "decay of the first moment")
     adam_beta2: float = option(0.999, "decay of the second moment")
@@ -32,13 +37,18 @@ class OptimizerConfig:
         "(decoupled optimizers); none: one optimizer for both",
     )
 
+    muon_learning_rate: float | None = option(
+        None, "muon: peak learning rate of its matrices; none: learning_rate"
+    )
+    muon_momentum: float = option(0.95, "muon: decay of its momentum, which is Nesterov's")
     def __post_init__(self) -> None:
         positive(self, "optimizer", "learning_rate")
         positive(self, "optimizer", "generator_learning_rate")
+        positive(self, "optimizer", "muon_learning_rate")
         for name in ("weight_decay", "adam_epsilon", "max_grad_norm"):
             value = getattr(self, name)
             require(value >= 0, "optimizer." + name.replace("_", "-"), value, "0 or more")
-        for name in ("adam_beta1", "adam_beta2"):
+        for name in ("adam_beta1", "adam_beta2", "muon_momentum"):
             value = getattr(self, name)
             require(0 <= value < 1, "optimizer." + name.replace("_", "-"), value, "[0, 1)")
         require(
@@ -48,6 +58,13 @@ class OptimizerConfig:
             "(0, 1]",
         )
 
+        for field in dataclasses.fields(self):
+            given = getattr(self, field.name)
+            if field.name.startswith("muon_") and self.name != "muon" and given != field.default:
+                raise ConfigError(
+                    f"--optimizer.{field.name.replace('_', '-')} is {given}, which is for "
+                    "--optimizer.name muon alone"
+                )
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ScheduleConfig:
