@@ -70,8 +70,17 @@ class OptimizerConfig:
 class ScheduleConfig:
     """Learning rate over progress, the used share of the budget."""
 
-    decay: Literal["linear", "cosine", "constant"] = option("linear", "how the rate falls to zero")
-    decay_start: float = option(0.0, "share of the budget at which the fall begins")
+    decay: Literal["linear", "cosine", "constant", "trapezoid"] = option(
+        "linear",
+        "how the rate falls to zero; trapezoid (warmup-stable-decay): constant, then the fall "
+        "of decay_form",
+    )
+    decay_start: float = option(
+        0.0, "share of the budget at which the fall begins; trapezoid: 0.8 where this is 0"
+    )
+    decay_form: Literal["linear", "one_minus_sqrt"] = option(
+        "linear", "trapezoid: 1 - u or 1 - sqrt(u), u the share of the fall that is over"
+    )
     warmup_steps: int | None = option(None, "linear rise over this many steps")
     warmup_ratio: float | None = option(None, "linear rise over this share of the budget")
     overlap: bool = option(
@@ -105,6 +114,20 @@ class TrainingConfig:
 
     max_steps: int | None = option(None, "budget: optimizer steps")
     max_tokens: int | None = option(None, "budget: tokens read, padding not counted")
+        require(
+            self.decay == "trapezoid" or self.decay_form == "linear",
+            "schedule.decay-form",
+            self.decay_form,
+            f"linear with --schedule.decay {self.decay}; it is the form of a trapezoid's fall",
+        )
+        require(
+            not (self.overlap and self.decay == "trapezoid"),
+            "schedule.overlap",
+            "true",
+            "false with --schedule.decay trapezoid: with it the fall begins at the first step",
+        )
+        check_ramp(self.batch_ramp, "schedule.batch-ramp", "share")
+        check_ramp(self.length_ramp, "schedule.length-ramp", "tokens")
     minutes: float | None = option(None, "budget: minutes of training, evaluation not counted")
     global_batch_size: int = option(128, "sequences a step, over all devices")
     micro_batch_size: int | None = option(

@@ -13,6 +13,10 @@ from pathlib import Path
 from electra.config import ScheduleConfig, TrainingConfig
 from electra.errors import ConfigError
 
+TRAPEZOID_START = 0.8
+"""Share of the budget at which a trapezoid falls: the last fifth cools down, as in Hägele et al.
+2024 (arXiv 2405.18392), who also compare the forms of the fall."""
+
 
 @dataclass(kw_only=True)
 class TrainState:
@@ -99,7 +103,8 @@ def lr_factor(config: ScheduleConfig, *, step: int, progress: float, total_steps
     With `overlap` (google-research/electra, model/optimization.py) the factor is
     `(1 - s / total_steps) * min(1, s / warmup_steps)` with s = step + first_update: the peak is
     never reached. Otherwise warmup rises first and decay begins where it, or `decay_start`, ends;
-    the first update already uses 1 / warmup_steps.
+    the first update already uses 1 / warmup_steps. With u the share of the fall that is over, it
+    is 1 - u, (1 + cos(pi u)) / 2, or 1 - sqrt(u) (Hägele et al. 2024; ModernBERT).
     """
     if config.overlap:
         s = step + config.first_update
@@ -116,12 +121,15 @@ def lr_factor(config: ScheduleConfig, *, step: int, progress: float, total_steps
         # progress is 0 at the first update: half a step's worth keeps its rate above zero
         half = 0.5 / total_steps if total_steps else 1e-3 * config.warmup_ratio
         warm = min(1.0, (progress + half) / config.warmup_ratio)
-    start = max(config.decay_start, config.warmup_ratio or 0.0)
+    begins = config.decay_start
+    if config.decay == "trapezoid" and not begins:
+        begins = TRAPEZOID_START
+    start = max(begins, config.warmup_ratio or 0.0)
     if config.warmup_steps is not None and math.isfinite(total_steps) and total_steps > 0:
         start = max(start, min(0.99, config.warmup_steps / total_steps))
     if config.decay == "constant" or progress <= start:
         return warm
     fallen = (progress - start) / (1 - start)
-    return warm * (
-        1 - fallen if config.decay == "linear" else 0.5 * (1 + math.cos(math.pi * fallen))
-    )
+    if config.decay == "cosine":
+        return warm * (0.5 * (1 + math.cos(math.pi * fallen)))
+    return warm * (1 - (math.sqrt(fallen) if config.decay_form == "one_minus_sqrt" else fallen))
