@@ -167,8 +167,9 @@ class Passes:
 
 def masked_share(config: PretrainConfig) -> float:
     """P / L with the slots of a sequence, P = int((p + 0.005) L), as `objectives/masking.py`."""
-    length = config.data.max_length
-    return max(1, int((config.objective.mask_prob + 0.005) * length)) / length
+    length, objective = length or config.data.max_length, config.objective
+    largest = max(objective.mask_prob, objective.mask_prob_end or 0.0)
+    return max(1, int((largest + 0.005) * length)) / length
 
 
 def passes_of(objective: ObjectiveConfig, share: float) -> Passes:
