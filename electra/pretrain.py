@@ -139,12 +139,20 @@ def _train(
     objective.model.use_attention(training_attention(device, config.data.max_length))
     optimizer = build_optimizer(objective, config.optimizer, apart=_apart(objective, config))
     examples = examples_of(corpus, "train", config, special)
-    source = CorpusSource(
-        examples,
-        seed=config.training.seed,
-        weights=corpus.weights,
-        with_ids=objective.wants_ids,
-    )
+
+    def stream(of: Examples) -> CorpusSource:
+        return CorpusSource(
+            of,
+            seed=config.training.seed,
+            weights=corpus.weights,
+            with_ids=objective.wants_ids,
+        )
+
+    shorter = {
+        length: stream(examples_of(corpus, "train", config, special, length))
+        for _, length in config.schedule.length_ramp
+        if length != config.data.max_length
+    }
     if examples.unused_share > 0.1 and world.is_main:
         console.print(
             f"{examples.unused_share:.0%} of the tokens are left out: two_segments drops what a "
@@ -194,7 +202,7 @@ def _train(
         last = fit(
             objective,
             optimizer=optimizer,
-            source=source,
+            source=stream(examples),
             state=state,
             budget=Budget.of(config.training, config.schedule.replay),
             config=config.training,
@@ -207,6 +215,7 @@ def _train(
             evaluate=lambda: probe(objective, validation, device),
             checkpoints=store,
             world=world,
+            shorter=shorter,
         )
     finally:
         logger.close()
@@ -226,14 +235,18 @@ def _train(
 
 
 def examples_of(
-    corpus: Corpus, split: str, config: PretrainConfig, special: SpecialIds
+    corpus: Corpus,
+    split: str,
+    config: PretrainConfig,
+    special: SpecialIds,
+    max_length: int | None = None,
 ) -> Examples:
-    """The rows of a split as the recipe wants them."""
+    """The rows of a split as the recipe wants them, or at another length."""
     words = config.objective.masking != "token"
     return Examples(
         corpus.split(split),
         special,
-        max_length=config.data.max_length,
+        max_length=max_length or config.data.max_length,
         kind=config.data.examples,
         seed=config.training.seed if split == "train" else 0,
         word_starts=word_starts(load_tokenizer(corpus.folder)) if words else None,
@@ -291,12 +304,13 @@ def _size_warning(objective: PretrainingObjective) -> list[str]:
 
 
 def _check_world(config: PretrainConfig, world: World) -> None:
-    size = config.training.global_batch_size
-    if size % world.size:
-        raise ConfigError(
-            f"--training.global-batch-size {size} cannot be shared by {world.size} processes; "
-            f"allowed: multiples of {world.size}"
-        )
+    for size in config.batch_sizes:
+        if size % world.size:
+            ramp = " after --schedule.batch-ramp" if config.schedule.batch_ramp else ""
+            raise ConfigError(
+                f"--training.global-batch-size {size}{ramp} cannot be shared by {world.size} "
+                f"processes; allowed: multiples of {world.size}"
+            )
 
 
 def _report(

@@ -178,12 +178,6 @@ class FinetuneConfig:
                 f"--model.adapter is {self.model.adapter} and --training.train-encoder false; an "
                 "adapter is how the encoder learns, so give one"
             )
-
-
-FINETUNE_DEFAULTS: dict[str, dict[str, Any]] = {
-    "optimizer": {"learning_rate": 1e-4, "layerwise_lr_decay": 0.9},
-    "schedule": {"warmup_ratio": 0.1},
-}
         if self.optimizer.name == "muon" and (
             self.model.adapter != "none" or not self.training.train_encoder
         ):
@@ -197,6 +191,12 @@ FINETUNE_DEFAULTS: dict[str, dict[str, Any]] = {
                     f"--schedule.{name.replace('_', '-')} is for pretraining: leave it out; "
                     "fine-tuning takes decay, decay-start, decay-form and warmup"
                 )
+
+
+FINETUNE_DEFAULTS: dict[str, dict[str, Any]] = {
+    "optimizer": {"learning_rate": 1e-4, "layerwise_lr_decay": 0.9},
+    "schedule": {"warmup_ratio": 0.1},
+}
 """The layer below the user's flags in fine-tuning; the budget comes from the size of the data.
 
 The learning rate is the reference code's for small and base encoders; the paper's 3e-4 for small

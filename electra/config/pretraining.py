@@ -8,6 +8,8 @@ from electra.config.corpus import DataConfig
 from electra.config.model import ModelConfig
 from electra.config.objective import OBJECTIVES, ObjectiveConfig
 from electra.config.option import require
+from electra.config.ramps import batch_size_at
+from electra.config.stages import check_ramps
 from electra.config.training import (
     BUDGETS,
     LoggingConfig,
@@ -54,12 +56,19 @@ class PretrainConfig:
                 f"--model.generator-size 1, not {self.model.generator_size}"
             )
         self._check_two_stage()
-        rows = self.training.micro_batch_size or self.training.global_batch_size
+        check_ramps(self.schedule, self.training, self.data, self.objective)
+        rows = self.training.micro_batch_size or min(self.batch_sizes)
         if self.objective.contrastive_weight and rows < 2:
             raise ConfigError(
                 "--objective.contrastive-weight compares the texts of a forward pass: it needs "
                 "--training.micro-batch-size 2 or more"
             )
+
+    @property
+    def batch_sizes(self) -> list[int]:
+        """Sequences a step over all devices, of every piece of the batch ramp."""
+        ramp, size = self.schedule.batch_ramp, self.training.global_batch_size
+        return [batch_size_at(ramp, start, size) for start, _ in ramp] or [size]
 
     @property
     def trains_generator(self) -> bool:

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Literal
 
 from electra.config.option import option, positive, require
+from electra.config.ramps import check_ramp
 from electra.errors import ConfigError
 
 
@@ -13,12 +14,12 @@ from electra.errors import ConfigError
 class OptimizerConfig:
     """AdamW (Loshchilov and Hutter 2019), alone or with Muon (Jordan et al. 2024)."""
 
-    learning_rate: float = option(5e-4, "peak learning rate")
     name: Literal["adamw", "muon"] = option(
         "adamw",
         "muon: orthogonal updates for the matrices inside layers, as large as AdamW's (Liu et al. "
         "2025), so that learning rate and weight decay carry over; AdamW for all else",
     )
+    learning_rate: float = option(5e-4, "peak learning rate")
     weight_decay: float = option(0.01, "decoupled; never on biases and norms")
     adam_beta1: float = option(0.9, "decay of the first moment")
     adam_beta2: float = option(0.999, "decay of the second moment")
@@ -36,15 +37,15 @@ class OptimizerConfig:
         "peak learning rate of the generator's own weights, whose gradients are then clipped apart "
         "(decoupled optimizers); none: one optimizer for both",
     )
-
     muon_learning_rate: float | None = option(
         None, "muon: peak learning rate of its matrices; none: learning_rate"
     )
     muon_momentum: float = option(0.95, "muon: decay of its momentum, which is Nesterov's")
+
     def __post_init__(self) -> None:
         positive(self, "optimizer", "learning_rate")
-        positive(self, "optimizer", "generator_learning_rate")
         positive(self, "optimizer", "muon_learning_rate")
+        positive(self, "optimizer", "generator_learning_rate")
         for name in ("weight_decay", "adam_epsilon", "max_grad_norm"):
             value = getattr(self, name)
             require(value >= 0, "optimizer." + name.replace("_", "-"), value, "0 or more")
@@ -57,7 +58,6 @@ class OptimizerConfig:
             self.layerwise_lr_decay,
             "(0, 1]",
         )
-
         for field in dataclasses.fields(self):
             given = getattr(self, field.name)
             if field.name.startswith("muon_") and self.name != "muon" and given != field.default:
@@ -66,9 +66,10 @@ class OptimizerConfig:
                     "--optimizer.name muon alone"
                 )
 
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ScheduleConfig:
-    """Learning rate over progress, the used share of the budget."""
+    """Learning rate, batch size and length over progress, the used share of the budget."""
 
     decay: Literal["linear", "cosine", "constant", "trapezoid"] = option(
         "linear",
@@ -92,6 +93,16 @@ class ScheduleConfig:
     replay: str | None = option(
         None, "metrics.jsonl of a run with a budget of minutes whose progress is to be repeated"
     )
+    batch_ramp: tuple[tuple[float, float], ...] = option(
+        (),
+        "pretraining: pairs [progress, share of the global batch size] from there on, such as "
+        "[[0, 0.25], [0.3, 0.5], [0.6, 1]]",
+    )
+    length_ramp: tuple[tuple[float, int], ...] = option(
+        (),
+        "pretraining: pairs [progress, tokens in a sequence] from there on, at most "
+        "data.max_length, such as [[0, 128], [0.9, 512]]",
+    )
 
     def __post_init__(self) -> None:
         if self.warmup_steps is not None and self.warmup_ratio is not None:
@@ -103,17 +114,6 @@ class ScheduleConfig:
         ratio = self.warmup_ratio or 0.0
         require(0 <= ratio < 1, "schedule.warmup-ratio", ratio, "[0, 1)")
         require(0 <= self.decay_start < 1, "schedule.decay-start", self.decay_start, "[0, 1)")
-
-
-BUDGETS = ("max_steps", "max_tokens", "minutes")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainingConfig:
-    """Budget, batch, precision, and when to evaluate and save."""
-
-    max_steps: int | None = option(None, "budget: optimizer steps")
-    max_tokens: int | None = option(None, "budget: tokens read, padding not counted")
         require(
             self.decay == "trapezoid" or self.decay_form == "linear",
             "schedule.decay-form",
@@ -128,6 +128,17 @@ class TrainingConfig:
         )
         check_ramp(self.batch_ramp, "schedule.batch-ramp", "share")
         check_ramp(self.length_ramp, "schedule.length-ramp", "tokens")
+
+
+BUDGETS = ("max_steps", "max_tokens", "minutes")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """Budget, batch, precision, and when to evaluate and save."""
+
+    max_steps: int | None = option(None, "budget: optimizer steps")
+    max_tokens: int | None = option(None, "budget: tokens read, padding not counted")
     minutes: float | None = option(None, "budget: minutes of training, evaluation not counted")
     global_batch_size: int = option(128, "sequences a step, over all devices")
     micro_batch_size: int | None = option(

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from electra.config import LoggingConfig, OptimizerConfig, ScheduleConfig, TrainingConfig
+from electra.config.ramps import batch_size_at, value_at
 from electra.errors import DivergedError, Interrupted
 from electra.training.checkpoint import CheckpointStore
 from electra.training.device import autocast
@@ -90,8 +91,12 @@ def fit(
     checkpoints: CheckpointStore | None = None,
     world: World | None = None,
     stop: Callable[[], bool] | None = None,
+    shorter: Mapping[int, BatchSource] | None = None,
 ) -> dict[str, float]:
     """Train until the budget is used, or `stop` says so after an evaluation.
+
+    `shorter` are the streams of the other lengths of `schedule.length_ramp`, each with a position
+    of its own.
 
     Returns:
         the last evaluation.
@@ -156,8 +161,22 @@ def fit(
                     total_steps=budget.total_steps(state),
                 ),
             )
+            size = batch_size_at(schedule.batch_ramp, progress, config.global_batch_size)
+            length: int | None = int(value_at(schedule.length_ramp, progress, 0))
+            stream = (shorter or {}).get(length or 0)
+            if stream is None:
+                stream, length = source, None
             tokens = _accumulate(
-                objective, source, state, config, device, dtype, window.meter, world
+                objective,
+                stream,
+                state,
+                config,
+                device,
+                dtype,
+                window.meter,
+                world,
+                size=size,
+                position=state.position(length),
             )
             world.sum_gradients(parameters)
             norm = clip_gradients(optimizer, optimizer_config.max_grad_norm)
@@ -169,7 +188,7 @@ def fit(
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             state.step += 1
-            state.examples_seen += config.global_batch_size
+            state.count_examples(size, length)
             state.tokens_seen += tokens
             state.seconds = world.same_number(state.seconds + time.perf_counter() - started)
             # ---------------------------------------------------------------------------------
@@ -225,17 +244,24 @@ def _accumulate(
     dtype: torch.dtype,
     meter: Meter,
     world: World,
+    *,
+    size: int,
+    position: int,
 ) -> int:
-    """Gradients of one step, over all micro-batches of this rank; the global number of tokens."""
-    share = config.global_batch_size // world.size
+    """Gradients of one step, over all micro-batches of this rank; the global number of tokens.
+
+    `size` examples over all ranks are read from `position` of the source on; their noise goes by
+    how many were seen before, of any length.
+    """
+    share = size // world.size
     micro = min(config.micro_batch_size or share, share)
     prepared = []
     counts: dict[str, Tensor] = {}
     tokens = torch.zeros((), dtype=torch.int64, device=device)
     for first in range(0, share, micro):
-        position = state.examples_seen + world.rank * share + first
-        generator = example_generator(config.seed, position, device)
-        batch = source.batch(position, min(micro, share - first))
+        offset = world.rank * share + first
+        generator = example_generator(config.seed, state.examples_seen + offset, device)
+        batch = source.batch(position + offset, min(micro, share - first))
         batch = {name: t.to(device, non_blocking=True) for name, t in batch.items()}
         mask = batch.get("attention_mask")
         tokens += batch["input_ids"].numel() if mask is None else mask.sum()

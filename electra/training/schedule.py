@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from electra.config import ScheduleConfig, TrainingConfig
@@ -25,11 +25,25 @@ class TrainState:
     step: int = 0
     """Optimizer updates done."""
     examples_seen: int = 0
-    """Position in the stream of examples, over all ranks."""
+    """Over all ranks; the position in the stream where all examples have one length."""
     tokens_seen: int = 0
     """Tokens read, padding not counted, over all ranks."""
     seconds: float = 0.0
     """Monotonic training time; evaluation and saving left out."""
+    seen_shorter: dict[str, int] = field(default_factory=dict)
+    """Of `examples_seen`, those that the length ramp took from the stream of a shorter length."""
+
+    def position(self, length: int | None) -> int:
+        """Of the next example in the stream of a length; none: that of the full length."""
+        if length is not None:
+            return self.seen_shorter.get(str(length), 0)
+        return self.examples_seen - sum(self.seen_shorter.values())
+
+    def count_examples(self, number: int, length: int | None) -> None:
+        """Go on by `number` in the stream of a length."""
+        if length is not None:
+            self.seen_shorter[str(length)] = self.position(length) + number
+        self.examples_seen += number
 
 
 @dataclass(frozen=True)
