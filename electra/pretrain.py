@@ -38,6 +38,7 @@ from electra.evaluation.probes import probe
 from electra.model.pretrained_parts import RECORD, open_parts
 from electra.model.pretraining_model import PretrainingModel
 from electra.objectives.objective import PretrainingObjective, RunFacts, build_objective
+from electra.training.averaging import TailAverage
 from electra.training.checkpoint import CheckpointStore
 from electra.training.device import (
     keep_memory,
@@ -138,6 +139,10 @@ def _train(
     objective = build_objective(config, rows, special, token_counts=counts, parts=parts).to(device)
     objective.model.use_attention(training_attention(device, config.data.max_length))
     optimizer = build_optimizer(objective, config.optimizer, apart=_apart(objective, config))
+    average = None
+    if config.training.average_last:
+        average = TailAverage(objective, config.training.average_last)
+        objective.tail_average = average  # so that it is in the checkpoint
     examples = examples_of(corpus, "train", config, special)
 
     def stream(of: Examples) -> CorpusSource:
@@ -216,9 +221,13 @@ def _train(
             checkpoints=store,
             world=world,
             shorter=shorter,
+            average=average,
         )
     finally:
         logger.close()
+    if average is not None:
+        average.apply_to_weights()
+        tell(f"the weights saved are the average of those after the last {average.count:,} steps")
     objective.eval()
     objective.begin_step(1.0)
     last = last or probe(objective, validation, device)

@@ -91,6 +91,12 @@ class FinetuneTrainingConfig(TrainingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require(
+            not self.average_last,
+            "training.average-last",
+            self.average_last,
+            "0 in fine-tuning, which keeps its best evaluation (--seeds also averages the runs)",
+        )
         smoothing = self.label_smoothing
         require(0 <= smoothing < 1, "training.label-smoothing", smoothing, "[0, 1)")
         require(self.r_drop >= 0, "training.r-drop", self.r_drop, "0 or more")

@@ -57,6 +57,7 @@ class PretrainConfig:
             )
         self._check_two_stage()
         check_ramps(self.schedule, self.training, self.data, self.objective)
+        self._check_average()
         rows = self.training.micro_batch_size or min(self.batch_sizes)
         if self.objective.contrastive_weight and rows < 2:
             raise ConfigError(
@@ -75,6 +76,19 @@ class PretrainConfig:
         """Whether a network beside the encoder is trained to propose."""
         takes = {"generator_weight", "reinforce_weight"} & {*OBJECTIVES[self.objective.name]}
         return bool(takes) and self.objective.generator == "masked_lm"
+
+    def _check_average(self) -> None:
+        objective, last = self.objective, self.training.average_last
+        handovers = {"warm_start": objective.warm_start}
+        if objective.name == "two_stage":
+            handovers["generator_share"] = objective.generator_share
+        for name, share in handovers.items():
+            if last and share > 1 - last:
+                raise ConfigError(
+                    f"--training.average-last {last:g} begins at {1 - last:g}, before "
+                    f"--objective.{name.replace('_', '-')} {share:g} has ended, which copies "
+                    f"weights; allowed: at most {1 - share:g}"
+                )
 
     def _check_sharing(self) -> None:
         sharing, name = self.model.weight_sharing, self.objective.name

@@ -152,6 +152,11 @@ class TrainingConfig:
         "auto", "of matrix products in training; auto: bfloat16 where the machine has units for it"
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = option("auto", "where to train")
+    average_last: float = option(
+        0.0,
+        "pretraining: share of the budget, its last, whose weights are averaged; that average is "
+        "evaluated at the end and saved; 0: the last weights",
+    )
 
     def __post_init__(self) -> None:
         given = [name for name in BUDGETS if getattr(self, name) is not None]
@@ -165,6 +170,8 @@ class TrainingConfig:
             value = getattr(self, name)
             if value is not None:
                 require(value > 0, "training." + name.replace("_", "-"), value, "above 0")
+        share = self.average_last
+        require(0 <= share < 1, "training.average-last", share, "[0, 1)")
         micro = self.micro_batch_size
         if micro is not None:
             require(

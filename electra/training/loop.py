@@ -12,7 +12,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any, Protocol
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from electra.config import LoggingConfig, OptimizerConfig, ScheduleConfig, TrainingConfig
 from electra.config.ramps import batch_size_at, value_at
 from electra.errors import DivergedError, Interrupted
+from electra.training.averaging import TailAverage
 from electra.training.checkpoint import CheckpointStore
 from electra.training.device import autocast
 from electra.training.distributed import World
@@ -92,11 +93,12 @@ def fit(
     world: World | None = None,
     stop: Callable[[], bool] | None = None,
     shorter: Mapping[int, BatchSource] | None = None,
+    average: TailAverage | None = None,
 ) -> dict[str, float]:
     """Train until the budget is used, or `stop` says so after an evaluation.
 
     `shorter` are the streams of the other lengths of `schedule.length_ramp`, each with a position
-    of its own.
+    of its own; `average`, a submodule of the objective, is what the last evaluation is of.
 
     Returns:
         the last evaluation.
@@ -124,7 +126,8 @@ def fit(
             if evaluate is not None and state.step != evaluated_step:
                 if done or _due(config.eval_steps, state.step, mark > eval_mark):
                     objective.eval()
-                    last_eval = evaluate()
+                    with average.applied() if average is not None and done else nullcontext():
+                        last_eval = evaluate()
                     objective.train()
                     row = {f"eval_{name}": value for name, value in last_eval.items()}
                     logger.log({"step": state.step, "tokens_seen": state.tokens_seen, **row})
@@ -187,6 +190,8 @@ def fit(
                 )
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
+            if average is not None:
+                average.update(progress)
             state.step += 1
             state.count_examples(size, length)
             state.tokens_seen += tokens
