@@ -39,6 +39,7 @@ from electra.evaluation.probes import probe
 from electra.model.pretrained_parts import RECORD, open_parts
 from electra.model.pretraining_model import PretrainingModel
 from electra.objectives.objective import PretrainingObjective, RunFacts, build_objective
+from electra.training.averaging import TailAverage
 from electra.training.checkpoint import CheckpointStore
 from electra.training.device import (
     keep_memory,
@@ -140,13 +141,26 @@ def _train(
     objective = build_objective(config, rows, special, token_counts=counts, parts=parts).to(device)
     objective.model.use_attention(training_attention(device, config.data.max_length))
     optimizer = build_optimizer(objective, config.optimizer, apart=_apart(objective, config))
+    average = None
+    if config.training.average_last:
+        average = TailAverage(objective, config.training.average_last)
+        objective.tail_average = average  # so that it is in the checkpoint
     examples = examples_of(corpus, "train", config, special)
-    source = CorpusSource(
-        examples,
-        seed=config.training.seed,
-        weights=corpus.weights,
-        with_ids=objective.wants_ids,
-    )
+
+    def stream(of: Examples) -> CorpusSource:
+        return CorpusSource(
+            of,
+            seed=config.training.seed,
+            weights=corpus.weights,
+            with_ids=objective.wants_ids,
+        )
+
+    source = stream(examples)
+    shorter = {
+        length: stream(examples_of(corpus, "train", config, special, length))
+        for _, length in config.schedule.length_ramp
+        if length != config.data.max_length
+    }
     if examples.unused_share > 0.1 and world.is_main:
         console.print(
             f"{examples.unused_share:.0%} of the tokens are left out: two_segments drops what a "
@@ -218,9 +232,14 @@ def _train(
             evaluate=lambda: probe(objective, validation, device, show=show),
             checkpoints=store,
             world=world,
+            shorter=shorter,
+            average=average,
         )
     finally:
         logger.close()
+    if average is not None:
+        average.apply_to_weights()
+        tell(f"the weights saved are the average of those after the last {average.count:,} steps")
     objective.eval()
     objective.begin_step(1.0)
     last = last or probe(objective, validation, device, show=show)
@@ -237,14 +256,18 @@ def _train(
 
 
 def examples_of(
-    corpus: Corpus, split: str, config: PretrainConfig, special: SpecialIds
+    corpus: Corpus,
+    split: str,
+    config: PretrainConfig,
+    special: SpecialIds,
+    max_length: int | None = None,
 ) -> Examples:
-    """The rows of a split as the recipe wants them."""
+    """The rows of a split as the recipe wants them, or at another length."""
     words = config.objective.masking != "token"
     return Examples(
         corpus.split(split),
         special,
-        max_length=config.data.max_length,
+        max_length=max_length or config.data.max_length,
         kind=config.data.examples,
         seed=config.training.seed if split == "train" else 0,
         word_starts=word_starts(load_tokenizer(corpus.folder)) if words else None,
@@ -302,12 +325,13 @@ def _size_warning(objective: PretrainingObjective) -> list[str]:
 
 
 def _check_world(config: PretrainConfig, world: World) -> None:
-    size = config.training.global_batch_size
-    if size % world.size:
-        raise ConfigError(
-            f"--training.global-batch-size {size} cannot be shared by {world.size} processes; "
-            f"allowed: multiples of {world.size}"
-        )
+    for size in config.batch_sizes:
+        if size % world.size:
+            ramp = " after --schedule.batch-ramp" if config.schedule.batch_ramp else ""
+            raise ConfigError(
+                f"--training.global-batch-size {size}{ramp} cannot be shared by {world.size} "
+                f"processes; allowed: multiples of {world.size}"
+            )
 
 
 def _report(

@@ -133,8 +133,20 @@ def _coerce(value: Any, kind: Any, where: str) -> Any:
             return value
         if isinstance(value, str) and value.lower() in spelled:
             return spelled[value.lower()]
-    elif origin is tuple and isinstance(value, list):
-        return tuple(_coerce(entry, arguments[0], where) for entry in value)
+    elif origin is tuple and isinstance(value, str):
+        try:
+            listed = json.loads(value)
+        except ValueError:
+            listed = None
+        if isinstance(listed, list):
+            return _coerce(listed, kind, where)
+        raise ConfigError(f"{where} is {value!r}; it must be a list, such as [[0, 0.5], [0.5, 1]]")
+    elif origin is tuple and isinstance(value, list | tuple):
+        if arguments[-1] is Ellipsis:
+            return tuple(_coerce(entry, arguments[0], where) for entry in value)
+        if len(value) == len(arguments):
+            return tuple(map(_coerce, value, arguments, [where] * len(value)))
+        raise ConfigError(f"{where} has {list(value)}; it must be a list of {len(arguments)}")
     elif kind is str and isinstance(value, str | int):
         return str(value)
     elif kind in (int, float) and not isinstance(value, bool):
@@ -148,7 +160,8 @@ def _coerce(value: Any, kind: Any, where: str) -> Any:
             if number == int(number):
                 return int(number)
     wanted = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-    raise ConfigError(f"{where} is {value!r}; it must be {wanted.get(kind, str(kind))}")
+    wanted[tuple] = "a list"
+    raise ConfigError(f"{where} is {value!r}; it must be {wanted.get(origin or kind, str(kind))}")
 
 
 def nest(flat: Values) -> dict[str, dict[str, Any]]:
@@ -204,7 +217,7 @@ def _type_name(kind: Any) -> str:
     if typing.get_origin(kind) is Literal:
         return "|".join(map(str, arguments))
     if typing.get_origin(kind) is tuple:
-        return _type_name(arguments[0])
+        return "list"
     if arguments:
         return "|".join(map(_type_name, arguments))
     return str(kind.__name__)

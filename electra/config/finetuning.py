@@ -91,6 +91,12 @@ class FinetuneTrainingConfig(TrainingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require(
+            not self.average_last,
+            "training.average-last",
+            self.average_last,
+            "0 in fine-tuning, which keeps its best evaluation (--seeds also averages the runs)",
+        )
         smoothing = self.label_smoothing
         require(0 <= smoothing < 1, "training.label-smoothing", smoothing, "[0, 1)")
         require(self.r_drop >= 0, "training.r-drop", self.r_drop, "0 or more")
@@ -178,6 +184,19 @@ class FinetuneConfig:
                 f"--model.adapter is {self.model.adapter} and --training.train-encoder false; an "
                 "adapter is how the encoder learns, so give one"
             )
+        if self.optimizer.name == "muon" and (
+            self.model.adapter != "none" or not self.training.train_encoder
+        ):
+            raise ConfigError(
+                "--optimizer.name muon is for the encoder's matrices, which neither "
+                "--model.adapter nor --training.train-encoder false trains: leave it out"
+            )
+        for name in ("batch_ramp", "length_ramp"):
+            if getattr(self.schedule, name):
+                raise ConfigError(
+                    f"--schedule.{name.replace('_', '-')} is for pretraining: leave it out; "
+                    "fine-tuning takes decay, decay-start, decay-form and warmup"
+                )
 
 
 FINETUNE_DEFAULTS: dict[str, dict[str, Any]] = {

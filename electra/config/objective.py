@@ -9,7 +9,7 @@ from typing import Any, Literal
 from electra.config.option import option, positive, require
 from electra.errors import ConfigError
 
-_MASKS = ("mask_prob", "mask_token_prob", "masking", "duplicate_positions")
+_MASKS = ("mask_prob", "mask_prob_end", "mask_token_prob", "masking", "duplicate_positions")
 _PROPOSALS = (*_MASKS, "generator", "generator_weight", "temperature", "disallow_correct")
 OBJECTIVES: Mapping[str, tuple[str, ...]] = {
     "replaced_token_detection": (
@@ -35,6 +35,7 @@ OBJECTIVES: Mapping[str, tuple[str, ...]] = {
     ),
     "adversarial": (
         "mask_prob",
+        "mask_prob_end",
         "mask_token_prob",
         "masking",
         "temperature",
@@ -72,6 +73,11 @@ class ObjectiveConfig:
         "self_augmented",
     ] = option("replaced_token_detection", "the objective (docs/objectives.md)")
     mask_prob: float = option(0.15, "share of the tokens that is chosen (paper, section 3.1)")
+    mask_prob_end: float | None = option(
+        None,
+        "that share at the end of the budget, where it goes in a straight line, such as from 0.3 "
+        "to 0.15 (Ankner et al. 2024); none: it stays",
+    )
     mask_token_prob: float = option(
         0.85, "share of the chosen tokens shown as [MASK]; the rest stays as it is"
     )
@@ -123,13 +129,14 @@ class ObjectiveConfig:
     def __post_init__(self) -> None:
         for name, top in (
             ("mask_prob", 0.9),
+            ("mask_prob_end", 0.9),
             ("mask_token_prob", 1.0),
             ("warm_start", 1.0),
             ("generator_share", 1.0),
         ):
-            value = getattr(self, name)
+            value = getattr(self, name) or 0.0
             require(0 <= value <= top, "objective." + name.replace("_", "-"), value, f"[0, {top}]")
-        for name in ("mask_prob", "temperature", "final_temperature"):
+        for name in ("mask_prob", "mask_prob_end", "temperature", "final_temperature"):
             positive(self, "objective", name)
         require(
             self.masking == "token" or not self.duplicate_positions,
@@ -165,7 +172,9 @@ class ObjectiveConfig:
                 takes = ", ".join(f.replace("_", "-") for f in OBJECTIVES[self.name])
                 raise ConfigError(
                     f"--objective.{field.name.replace('_', '-')} {given} does not apply to "
-                    f"{self.name}; it takes: {takes}"
+                    f"{self.name}; it takes: {takes} (those that take it: "
+                    + ", ".join(name for name, fields in OBJECTIVES.items() if field.name in fields)
+                    + ")"
                 )
 
 

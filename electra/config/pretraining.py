@@ -8,6 +8,8 @@ from electra.config.corpus import DataConfig
 from electra.config.model import ModelConfig
 from electra.config.objective import OBJECTIVES, ObjectiveConfig
 from electra.config.option import require
+from electra.config.ramps import batch_size_at
+from electra.config.stages import check_ramps
 from electra.config.training import (
     BUDGETS,
     LoggingConfig,
@@ -54,8 +56,10 @@ class PretrainConfig:
                 f"--model.generator-size 1, not {self.model.generator_size}"
             )
         self._check_two_stage()
+        check_ramps(self.schedule, self.training, self.data, self.objective)
+        self._check_average()
         rows = self.training.micro_batch_size
-        rows = rows if isinstance(rows, int) else self.training.global_batch_size
+        rows = rows if isinstance(rows, int) else min(self.batch_sizes)
         if self.objective.contrastive_weight and rows < 2:
             raise ConfigError(
                 "--objective.contrastive-weight compares the texts of a forward pass: it needs "
@@ -69,10 +73,29 @@ class PretrainConfig:
             )
 
     @property
+    def batch_sizes(self) -> list[int]:
+        """Sequences a step over all devices, of every piece of the batch ramp."""
+        ramp, size = self.schedule.batch_ramp, self.training.global_batch_size
+        return [batch_size_at(ramp, start, size) for start, _ in ramp] or [size]
+
+    @property
     def trains_generator(self) -> bool:
         """Whether a network beside the encoder is trained to propose."""
         takes = {"generator_weight", "reinforce_weight"} & {*OBJECTIVES[self.objective.name]}
         return bool(takes) and self.objective.generator == "masked_lm"
+
+    def _check_average(self) -> None:
+        objective, last = self.objective, self.training.average_last
+        handovers = {"warm_start": objective.warm_start}
+        if objective.name == "two_stage":
+            handovers["generator_share"] = objective.generator_share
+        for name, share in handovers.items():
+            if last and share > 1 - last:
+                raise ConfigError(
+                    f"--training.average-last {last:g} begins at {1 - last:g}, before "
+                    f"--objective.{name.replace('_', '-')} {share:g} has ended, which copies "
+                    f"weights; allowed: at most {1 - share:g}"
+                )
 
     def _check_sharing(self) -> None:
         sharing, name = self.model.weight_sharing, self.objective.name

@@ -6,13 +6,19 @@ import dataclasses
 from typing import Literal
 
 from electra.config.option import option, positive, require
+from electra.config.ramps import check_ramp
 from electra.errors import ConfigError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """AdamW (Loshchilov and Hutter 2019)."""
+    """AdamW (Loshchilov and Hutter 2019), alone or with Muon (Jordan et al. 2024)."""
 
+    name: Literal["adamw", "muon"] = option(
+        "adamw",
+        "muon: orthogonal updates for the matrices inside layers, as large as AdamW's (Liu et al. "
+        "2025), so that learning rate and weight decay carry over; AdamW for all else",
+    )
     learning_rate: float = option(5e-4, "peak learning rate")
     weight_decay: float = option(0.01, "decoupled; never on biases and norms")
     adam_beta1: float = option(0.9, "decay of the first moment")
@@ -31,14 +37,19 @@ class OptimizerConfig:
         "peak learning rate of the generator's own weights, whose gradients are then clipped apart "
         "(decoupled optimizers); none: one optimizer for both",
     )
+    muon_learning_rate: float | None = option(
+        None, "muon: peak learning rate of its matrices; none: learning_rate"
+    )
+    muon_momentum: float = option(0.95, "muon: decay of its momentum, which is Nesterov's")
 
     def __post_init__(self) -> None:
         positive(self, "optimizer", "learning_rate")
+        positive(self, "optimizer", "muon_learning_rate")
         positive(self, "optimizer", "generator_learning_rate")
         for name in ("weight_decay", "adam_epsilon", "max_grad_norm"):
             value = getattr(self, name)
             require(value >= 0, "optimizer." + name.replace("_", "-"), value, "0 or more")
-        for name in ("adam_beta1", "adam_beta2"):
+        for name in ("adam_beta1", "adam_beta2", "muon_momentum"):
             value = getattr(self, name)
             require(0 <= value < 1, "optimizer." + name.replace("_", "-"), value, "[0, 1)")
         require(
@@ -47,14 +58,30 @@ class OptimizerConfig:
             self.layerwise_lr_decay,
             "(0, 1]",
         )
+        for field in dataclasses.fields(self):
+            given = getattr(self, field.name)
+            if field.name.startswith("muon_") and self.name != "muon" and given != field.default:
+                raise ConfigError(
+                    f"--optimizer.{field.name.replace('_', '-')} is {given}, which is for "
+                    "--optimizer.name muon alone"
+                )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ScheduleConfig:
-    """Learning rate over progress, the used share of the budget."""
+    """Learning rate, batch size and length over progress, the used share of the budget."""
 
-    decay: Literal["linear", "cosine", "constant"] = option("linear", "how the rate falls to zero")
-    decay_start: float = option(0.0, "share of the budget at which the fall begins")
+    decay: Literal["linear", "cosine", "constant", "trapezoid"] = option(
+        "linear",
+        "how the rate falls to zero; trapezoid (warmup-stable-decay): constant, then the fall "
+        "of decay_form",
+    )
+    decay_start: float = option(
+        0.0, "share of the budget at which the fall begins; trapezoid: 0.8 where this is 0"
+    )
+    decay_form: Literal["linear", "one_minus_sqrt"] = option(
+        "linear", "trapezoid: 1 - u or 1 - sqrt(u), u the share of the fall that is over"
+    )
     warmup_steps: int | None = option(None, "linear rise over this many steps")
     warmup_ratio: float | None = option(None, "linear rise over this share of the budget")
     overlap: bool = option(
@@ -65,6 +92,16 @@ class ScheduleConfig:
     )
     replay: str | None = option(
         None, "metrics.jsonl of a run with a budget of minutes whose progress is to be repeated"
+    )
+    batch_ramp: tuple[tuple[float, float], ...] = option(
+        (),
+        "pretraining: pairs [progress, share of the global batch size] from there on, such as "
+        "[[0, 0.25], [0.3, 0.5], [0.6, 1]]",
+    )
+    length_ramp: tuple[tuple[float, int], ...] = option(
+        (),
+        "pretraining: pairs [progress, tokens in a sequence] from there on, at most "
+        "data.max_length, such as [[0, 128], [0.9, 512]]",
     )
 
     def __post_init__(self) -> None:
@@ -77,6 +114,20 @@ class ScheduleConfig:
         ratio = self.warmup_ratio or 0.0
         require(0 <= ratio < 1, "schedule.warmup-ratio", ratio, "[0, 1)")
         require(0 <= self.decay_start < 1, "schedule.decay-start", self.decay_start, "[0, 1)")
+        require(
+            self.decay == "trapezoid" or self.decay_form == "linear",
+            "schedule.decay-form",
+            self.decay_form,
+            f"linear with --schedule.decay {self.decay}; it is the form of a trapezoid's fall",
+        )
+        require(
+            not (self.overlap and self.decay == "trapezoid"),
+            "schedule.overlap",
+            "true",
+            "false with --schedule.decay trapezoid: with it the fall begins at the first step",
+        )
+        check_ramp(self.batch_ramp, "schedule.batch-ramp", "share")
+        check_ramp(self.length_ramp, "schedule.length-ramp", "tokens")
 
 
 BUDGETS = ("max_steps", "max_tokens", "minutes")
@@ -106,6 +157,11 @@ class TrainingConfig:
         "auto", "of matrix products in training; auto: bfloat16 where the machine has units for it"
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = option("auto", "where to train")
+    average_last: float = option(
+        0.0,
+        "pretraining: share of the budget, its last, whose weights are averaged; that average is "
+        "evaluated at the end and saved; 0: the last weights",
+    )
 
     def __post_init__(self) -> None:
         given = [name for name in BUDGETS if getattr(self, name) is not None]
@@ -119,6 +175,8 @@ class TrainingConfig:
             value = getattr(self, name)
             if value is not None:
                 require(value > 0, "training." + name.replace("_", "-"), value, "above 0")
+        share = self.average_last
+        require(0 <= share < 1, "training.average-last", share, "[0, 1)")
         micro = self.micro_batch_size
         if isinstance(micro, int):
             require(

@@ -28,6 +28,7 @@ from typing import Any, assert_never
 
 from electra.config import ModelConfig, ObjectiveConfig, PretrainConfig
 from electra.config.model import generator_width
+from electra.config.stages import stages
 from electra.recipe import read_recipe, resolve
 
 DROPOUT, NORM, ACTIVATION, SOFTMAX = 4, 5, 8, 5
@@ -165,10 +166,11 @@ class Passes:
     generator_output: float = 0.0
 
 
-def masked_share(config: PretrainConfig) -> float:
+def masked_share(config: PretrainConfig, length: int | None = None) -> float:
     """P / L with the slots of a sequence, P = int((p + 0.005) L), as `objectives/masking.py`."""
-    length = config.data.max_length
-    return max(1, int((config.objective.mask_prob + 0.005) * length)) / length
+    length, objective = length or config.data.max_length, config.objective
+    largest = max(objective.mask_prob, objective.mask_prob_end or 0.0)
+    return max(1, int((largest + 0.005) * length)) / length
 
 
 def passes_of(objective: ObjectiveConfig, share: float) -> Passes:
@@ -245,7 +247,7 @@ class TrainFlops:
 
     parts: Mapping[str, float]
     """Of one optimizer step, by part of the networks."""
-    tokens_per_step: int
+    tokens_per_step: float
     """Batch size times length, padding counted."""
     steps: float | None
     """None for a budget in minutes; a budget in tokens is taken to have no padding."""
@@ -282,14 +284,28 @@ def train_flops(
     Raises:
         ConfigError: there is no generator of the recipe's size.
     """
-    length, sequences = config.data.max_length, config.training.global_batch_size
-    passes = passes_of(
-        config.objective, masked_share(config) if output_share is None else output_share
-    )
+    parts: dict[str, float] = {}
+    tokens = 0.0
+    for stage in stages(config.schedule, config.training, config.data):
+        share = masked_share(config, stage.length) if output_share is None else output_share
+        for name, flops in _sequence_flops(config, vocab_size, stage.length, share).items():
+            parts[name] = parts.get(name, 0.0) + stage.share * stage.sequences * flops
+        tokens += stage.share * stage.sequences * stage.length
+    steps: float | None = config.training.max_steps
+    if config.training.max_tokens is not None:
+        steps = config.training.max_tokens / tokens
+    return TrainFlops(parts=parts, tokens_per_step=tokens, steps=steps)
+
+
+def _sequence_flops(
+    config: PretrainConfig, vocab_size: int, length: int, output_share: float
+) -> dict[str, float]:
+    """FLOPs of one sequence, forward and backward, by part of the networks."""
+    passes = passes_of(config.objective, output_share)
     encoder = encoder_network(config.model)
     generator = generator_network(config.model) if passes.generator else encoder
     cropped = math.ceil(CROPPED_SHARE * length)
-    parts = {
+    return {
         "encoder_embeddings": passes.encoder * embedding_flops(encoder, length, vocab_size)
         + passes.cropped_encoder * embedding_flops(encoder, cropped, vocab_size),
         "encoder_layers": passes.encoder * layers_flops(encoder, length)
@@ -306,15 +322,6 @@ def train_flops(
             generator, vocab_size, 2 if config.objective.name == "electric" else 1
         ),
     }
-    tokens = sequences * length
-    steps: float | None = config.training.max_steps
-    if config.training.max_tokens is not None:
-        steps = config.training.max_tokens / tokens
-    return TrainFlops(
-        parts={name: sequences * flops for name, flops in parts.items()},
-        tokens_per_step=tokens,
-        steps=steps,
-    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

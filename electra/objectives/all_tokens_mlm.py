@@ -57,7 +57,7 @@ class AllTokensMLM(ProposingObjective):
 
     def prepare(self, batch: Batch, generator: torch.Generator) -> tuple[Batch, dict[str, Tensor]]:
         """Choose and hide tokens; every real token is a target of the encoder."""
-        batch = with_masks(batch, self.model.special, self.config, generator)
+        batch = with_masks(batch, self.model.special, self.config, generator, self.mask_prob)
         counts = {"all_tokens_loss": count_real(batch)}
         if self.trains_generator:
             counts["generator_loss"] = batch["masked_weights"].sum()

@@ -38,7 +38,7 @@ from electra.config import ObjectiveConfig
 from electra.errors import ConfigError
 from electra.model.frozen_generator import FrozenGenerator
 from electra.model.pretraining_model import PretrainingModel
-from electra.objectives.masking import max_masked, with_masks
+from electra.objectives.masking import mask_slots, with_masks
 from electra.objectives.objective import (
     Networks,
     PretrainingObjective,
@@ -140,6 +140,7 @@ class FastElectra(PretrainingObjective):
                 "max_length": length,
                 "seed": training.seed,
                 "mask_prob": self.config.mask_prob,
+                "mask_prob_end": self.config.mask_prob_end,
                 "mask_token_prob": self.config.mask_token_prob,
                 "masking": self.config.masking,
                 "duplicate_positions": self.config.duplicate_positions,
@@ -149,12 +150,13 @@ class FastElectra(PretrainingObjective):
                 "max_steps": training.max_steps,
                 "max_tokens": training.max_tokens,
             },
-            slots=max_masked(length, self.config.mask_prob),
+            slots=mask_slots(length, self.config),
             vocab_size=self.model.encoder.config.vocab_size,
         )
 
     def begin_step(self, progress: float) -> None:
         """Cool down."""
+        super().begin_step(progress)
         hot, cold = self.config.temperature, self.config.final_temperature
         self.temperature = hot * (cold / hot) ** progress
 
@@ -170,7 +172,7 @@ class FastElectra(PretrainingObjective):
                 ids = batch["input_ids"]
                 positions, tokens = (torch.from_numpy(k).to(ids.device) for k in kept)  # (B, P)
                 return {**batch, "corrupted_input_ids": ids.scatter(1, positions, tokens)}
-        return with_masks(batch, self.model.special, self.config, generator)
+        return with_masks(batch, self.model.special, self.config, generator, self.mask_prob)
 
     def propose(self, batch: Batch, generator: torch.Generator, temperature: float) -> Tensor:
         """The text with samples of the generator in it, (B, L)."""

@@ -35,7 +35,7 @@ class MaskedLM(PretrainingObjective):
 
     def prepare(self, batch: Batch, generator: torch.Generator) -> tuple[Batch, dict[str, Tensor]]:
         """Choose and hide tokens; P slots a sequence."""
-        batch = with_masks(batch, self.model.special, self.config, generator)
+        batch = with_masks(batch, self.model.special, self.config, generator, self.mask_prob)
         return batch, {"encoder_mlm_loss": batch["masked_weights"].sum()}
 
     def forward(self, batch: Batch, generator: torch.Generator) -> StepOutput:

@@ -43,6 +43,11 @@ def max_masked(max_length: int, mask_prob: float) -> int:
     return max(1, int((mask_prob + 0.005) * max_length))
 
 
+def mask_slots(max_length: int, config: ObjectiveConfig) -> int:
+    """P of a recipe, that of the largest share it comes to: shapes never change."""
+    return max_masked(max_length, max(config.mask_prob, config.mask_prob_end or 0.0))
+
+
 def maskable(input_ids: Tensor, special: SpecialIds) -> Tensor:
     """(B, L) bool: never [PAD], [CLS], [SEP], [MASK]; [UNK] may be chosen, as in the reference."""
     never = torch.tensor(special.never_masked, device=input_ids.device)
@@ -60,6 +65,7 @@ def choose_and_mask(
     masking: str = "token",
     duplicate_positions: bool = False,
     starts_word: Tensor | None = None,
+    slots: int | None = None,
 ) -> Masked:
     """Choose round(p n) of the n real tokens of each row, at least 1, at most P, without repeats.
 
@@ -83,9 +89,10 @@ def choose_and_mask(
             keep the repeats, so that their losses count as often. A position is shown as [MASK] if
             one of its draws says so.
         starts_word: (B, L) bool, whether a token begins a word; not needed for tokens.
+        slots: P; none: `max_masked`.
     """
     rows, length = input_ids.shape
-    slots = max_masked(length, mask_prob)
+    slots = max_masked(length, mask_prob) if slots is None else slots
     candidates = maskable(input_ids, special)  # (B, L)
     if attention_mask is None:
         num_tokens = torch.full((rows,), length, device=input_ids.device)
@@ -122,18 +129,26 @@ def apply_masks(
 
 
 def with_masks(
-    batch: Batch, special: SpecialIds, config: ObjectiveConfig, generator: torch.Generator
+    batch: Batch,
+    special: SpecialIds,
+    config: ObjectiveConfig,
+    generator: torch.Generator,
+    mask_prob: float | None = None,
 ) -> Batch:
-    """The batch and the fields of `Masked`, as the recipe's section asks for."""
+    """The batch and the fields of `Masked`, as the recipe's section asks for.
+
+    `mask_prob` is the share of now, where the recipe has a schedule for it.
+    """
     masked = choose_and_mask(
         batch["input_ids"],
         batch.get("attention_mask"),
         special,
-        mask_prob=config.mask_prob,
+        mask_prob=config.mask_prob if mask_prob is None else mask_prob,
         mask_token_prob=config.mask_token_prob,
         generator=generator,
         masking=config.masking,
         duplicate_positions=config.duplicate_positions,
         starts_word=batch.get("starts_word"),
+        slots=mask_slots(batch["input_ids"].shape[1], config),
     )
     return {**batch, **vars(masked)}

@@ -100,6 +100,7 @@ class PretrainingObjective(nn.Module, ABC):
         """
         super().__init__()
         self.model, self.config = model, config
+        self._mask_prob = config.mask_prob
 
     @classmethod
     @abstractmethod
@@ -141,7 +142,19 @@ class PretrainingObjective(nn.Module, ABC):
         """Write what no Auto class opens into `folder`, which is there; nothing here."""
 
     def begin_step(self, progress: float) -> None:
-        """Called before each step with the used share of the budget; nothing changes here."""
+        """Called before each step with the used share of the budget.
+
+        Here the share of the tokens that is chosen moves on, in a straight line over the budget.
+        """
+        first, last = self.config.mask_prob, self.config.mask_prob_end
+        if last is not None:
+            self._mask_prob = first + (last - first) * progress
+
+    @property
+    def mask_prob(self) -> float:
+        """Share of the tokens to choose now; in evaluation the last, so that they compare."""
+        last = self.config.mask_prob_end
+        return self._mask_prob if self.training or last is None else last
 
     @abstractmethod
     def prepare(self, batch: Batch, generator: torch.Generator) -> tuple[Batch, dict[str, Tensor]]:

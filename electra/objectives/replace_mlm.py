@@ -44,7 +44,7 @@ class ReplaceMLM(ProposingObjective):
 
     def prepare(self, batch: Batch, generator: torch.Generator) -> tuple[Batch, dict[str, Tensor]]:
         """Choose and hide tokens."""
-        batch = with_masks(batch, self.model.special, self.config, generator)
+        batch = with_masks(batch, self.model.special, self.config, generator, self.mask_prob)
         counts = {"encoder_mlm_loss": batch["masked_weights"].sum()}
         if self.trains_generator:
             counts["generator_loss"] = batch["masked_weights"].sum()

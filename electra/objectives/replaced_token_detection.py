@@ -103,6 +103,7 @@ class ReplacedTokenDetection(ProposingObjective):
 
     def begin_step(self, progress: float) -> None:
         """End the warm start when its share of the budget is used."""
+        super().begin_step(progress)
         self._warm = bool(self.warm)
         if self._warm and progress >= self.config.warm_start:
             if self.trains_generator:
@@ -112,7 +113,7 @@ class ReplacedTokenDetection(ProposingObjective):
 
     def prepare(self, batch: Batch, generator: torch.Generator) -> tuple[Batch, dict[str, Tensor]]:
         """Choose and hide tokens; count the targets of each loss."""
-        batch = with_masks(batch, self.model.special, self.config, generator)
+        batch = with_masks(batch, self.model.special, self.config, generator, self.mask_prob)
         return batch, self.counts(batch)
 
     def counts(self, batch: Batch) -> dict[str, Tensor]:

@@ -70,6 +70,7 @@ class TwoStage(ReplacedTokenDetection):
 
     def begin_step(self, progress: float) -> None:
         """Hand over when the generator's share of the budget is used."""
+        super().begin_step(progress)
         self._first_stage = bool(self.first_stage)
         if self._first_stage and progress >= self.config.generator_share:
             if self.config.start_from_generator:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any, Protocol
@@ -21,7 +21,9 @@ import torch
 from torch import Tensor, nn
 
 from electra.config import LoggingConfig, OptimizerConfig, ScheduleConfig, TrainingConfig
+from electra.config.ramps import batch_size_at, value_at
 from electra.errors import DivergedError, Interrupted
+from electra.training.averaging import TailAverage
 from electra.training.checkpoint import CheckpointStore
 from electra.training.device import autocast
 from electra.training.distributed import World
@@ -90,8 +92,13 @@ def fit(
     checkpoints: CheckpointStore | None = None,
     world: World | None = None,
     stop: Callable[[], bool] | None = None,
+    shorter: Mapping[int, BatchSource] | None = None,
+    average: TailAverage | None = None,
 ) -> dict[str, float]:
     """Train until the budget is used, or `stop` says so after an evaluation.
+
+    `shorter` are the streams of the other lengths of `schedule.length_ramp`, each with a position
+    of its own; `average`, a submodule of the objective, is what the last evaluation is of.
 
     Returns:
         the last evaluation.
@@ -119,7 +126,8 @@ def fit(
             if evaluate is not None and state.step != evaluated_step:
                 if done or _due(config.eval_steps, state.step, mark > eval_mark):
                     objective.eval()
-                    last_eval = evaluate()
+                    with average.applied() if average is not None and done else nullcontext():
+                        last_eval = evaluate()
                     objective.train()
                     row = {f"eval_{name}": value for name, value in last_eval.items()}
                     logger.log({"step": state.step, "tokens_seen": state.tokens_seen, **row})
@@ -156,8 +164,22 @@ def fit(
                     total_steps=budget.total_steps(state),
                 ),
             )
+            size = batch_size_at(schedule.batch_ramp, progress, config.global_batch_size)
+            length: int | None = int(value_at(schedule.length_ramp, progress, 0))
+            stream = (shorter or {}).get(length or 0)
+            if stream is None:
+                stream, length = source, None
             tokens = _accumulate(
-                objective, source, state, config, device, dtype, window.meter, world
+                objective,
+                stream,
+                state,
+                config,
+                device,
+                dtype,
+                window.meter,
+                world,
+                size=size,
+                position=state.position(length),
             )
             world.sum_gradients(parameters)
             norm = clip_gradients(optimizer, optimizer_config.max_grad_norm)
@@ -168,8 +190,10 @@ def fit(
                 )
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
+            if average is not None:
+                average.update(progress)
             state.step += 1
-            state.examples_seen += config.global_batch_size
+            state.count_examples(size, length)
             state.tokens_seen += tokens
             state.seconds = world.same_number(state.seconds + time.perf_counter() - started)
             # ---------------------------------------------------------------------------------
@@ -225,17 +249,24 @@ def _accumulate(
     dtype: torch.dtype,
     meter: Meter,
     world: World,
+    *,
+    size: int,
+    position: int,
 ) -> int:
-    """Gradients of one step, over all micro-batches of this rank; the global number of tokens."""
-    share = config.global_batch_size // world.size
-    micro = rows_at_once(config, world)
+    """Gradients of one step, over all micro-batches of this rank; the global number of tokens.
+
+    `size` examples over all ranks are read from `position` of the source on; their noise goes by
+    how many were seen before, of any length.
+    """
+    share = size // world.size
+    micro = min(rows_at_once(config, world), share)
     prepared = []
     counts: dict[str, Tensor] = {}
     tokens = torch.zeros((), dtype=torch.int64, device=device)
     for first in range(0, share, micro):
-        position = state.examples_seen + world.rank * share + first
-        generator = example_generator(config.seed, position, device)
-        batch = source.batch(position, min(micro, share - first))
+        offset = world.rank * share + first
+        generator = example_generator(config.seed, state.examples_seen + offset, device)
+        batch = source.batch(position + offset, min(micro, share - first))
         batch = {name: t.to(device, non_blocking=True) for name, t in batch.items()}
         mask = batch.get("attention_mask")
         tokens += batch["input_ids"].numel() if mask is None else mask.sum()

@@ -1,4 +1,4 @@
-"""AdamW over parameter groups: no decay on biases and norms, layer-wise learning rates.
+"""AdamW over parameter groups: no decay on biases and norms, layer-wise learning rates; or Muon.
 
 `Adam` without bias correction is the optimizer of the reference code (google-research/electra,
 model/optimization.py, AdamWeightDecayOptimizer): with m and v started at zero the first update is
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from electra.config import OptimizerConfig
+from electra.training.muon import MuonWithAdam, SplitMuon, linear_maps
 
 _LAYER = re.compile(r"\.layers?\.(\d+)\.")
 
@@ -27,8 +28,9 @@ def parameter_groups(
     layerwise_lr_form: str = "described",
     num_layers: int = 0,
     apart: Mapping[str, float] | None = None,
+    muon: float | None = None,
 ) -> list[dict[str, Any]]:
-    """Groups with `params`, `names`, `weight_decay`, `lr_scale` and `part`.
+    """Groups with `params`, `names`, `weight_decay`, `lr_scale`, `part` and `maps`.
 
     Args:
         named_parameters: unique parameters; tied ones once.
@@ -41,8 +43,10 @@ def parameter_groups(
         num_layers: layers of the encoder; needed where the decay is not 1.
         apart: name -> share of the learning rate, for parameters that are optimized apart from the
             rest: gradients are clipped by `part`.
+        muon: share of the learning rate for what Muon takes, in groups whose `maps` is above 0;
+            none: nothing is for Muon.
     """
-    groups: dict[tuple[float, float, str], dict[str, Any]] = {}
+    groups: dict[tuple[float, float, str, int], dict[str, Any]] = {}
     more = 1 if layerwise_lr_form == "published" else 0
     for name, parameter in named_parameters:
         if not parameter.requires_grad:
@@ -52,14 +56,17 @@ def parameter_groups(
         power = num_layers + 1 - _depth(name, num_layers)
         scale = layerwise_lr_decay ** (power + more if power else 0)
         scale *= (apart or {}).get(name, 1.0)
+        maps = 0 if muon is None else linear_maps(name, parameter)
+        scale *= muon if maps and muon is not None else 1.0
         group = groups.setdefault(
-            (decay, scale, part),
+            (decay, scale, part, maps),
             {
                 "params": [],
                 "names": [],
                 "weight_decay": decay,
                 "lr_scale": scale,
                 "part": part,
+                "maps": maps,
             },
         )
         group["params"].append(parameter)
@@ -86,6 +93,7 @@ def build_optimizer(
 
     `num_layers` and `apart` as for `parameter_groups`.
     """
+    rate = config.muon_learning_rate or config.learning_rate
     groups = parameter_groups(
         module.named_parameters(),
         weight_decay=config.weight_decay,
@@ -93,7 +101,22 @@ def build_optimizer(
         layerwise_lr_form=config.layerwise_lr_form,
         num_layers=num_layers,
         apart=apart,
+        muon=rate / config.learning_rate if config.name == "muon" else None,
     )
+    hidden = [group for group in groups if group["maps"]]
+    adam = _adam([group for group in groups if not group["maps"]], config)
+    if config.name != "muon":
+        return adam
+    muon = SplitMuon(
+        hidden,
+        lr=config.learning_rate,
+        momentum=config.muon_momentum,
+        adjust_lr_fn="match_rms_adamw",
+    )
+    return MuonWithAdam(muon, adam)
+
+
+def _adam(groups: list[dict[str, Any]], config: OptimizerConfig) -> torch.optim.Optimizer:
     betas = (config.adam_beta1, config.adam_beta2)
     if config.bias_correction:
         return torch.optim.AdamW(

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from electra.config import ScheduleConfig, TrainingConfig
 from electra.errors import ConfigError
+
+TRAPEZOID_START = 0.8
+"""Share of the budget at which a trapezoid falls: the last fifth cools down, as in Hägele et al.
+2024 (arXiv 2405.18392), who also compare the forms of the fall."""
 
 
 @dataclass(kw_only=True)
@@ -21,11 +25,25 @@ class TrainState:
     step: int = 0
     """Optimizer updates done."""
     examples_seen: int = 0
-    """Position in the stream of examples, over all ranks."""
+    """Over all ranks; the position in the stream where all examples have one length."""
     tokens_seen: int = 0
     """Tokens read, padding not counted, over all ranks."""
     seconds: float = 0.0
     """Monotonic training time; evaluation and saving left out."""
+    seen_shorter: dict[str, int] = field(default_factory=dict)
+    """Of `examples_seen`, those that the length ramp took from the stream of a shorter length."""
+
+    def position(self, length: int | None) -> int:
+        """Of the next example in the stream of a length; none: that of the full length."""
+        if length is not None:
+            return self.seen_shorter.get(str(length), 0)
+        return self.examples_seen - sum(self.seen_shorter.values())
+
+    def count_examples(self, number: int, length: int | None) -> None:
+        """Go on by `number` in the stream of a length."""
+        if length is not None:
+            self.seen_shorter[str(length)] = self.position(length) + number
+        self.examples_seen += number
 
 
 @dataclass(frozen=True)
@@ -99,7 +117,8 @@ def lr_factor(config: ScheduleConfig, *, step: int, progress: float, total_steps
     With `overlap` (google-research/electra, model/optimization.py) the factor is
     `(1 - s / total_steps) * min(1, s / warmup_steps)` with s = step + first_update: the peak is
     never reached. Otherwise warmup rises first and decay begins where it, or `decay_start`, ends;
-    the first update already uses 1 / warmup_steps.
+    the first update already uses 1 / warmup_steps. With u the share of the fall that is over, it
+    is 1 - u, (1 + cos(pi u)) / 2, or 1 - sqrt(u) (Hägele et al. 2024; ModernBERT).
     """
     if config.overlap:
         s = step + config.first_update
@@ -116,12 +135,15 @@ def lr_factor(config: ScheduleConfig, *, step: int, progress: float, total_steps
         # progress is 0 at the first update: half a step's worth keeps its rate above zero
         half = 0.5 / total_steps if total_steps else 1e-3 * config.warmup_ratio
         warm = min(1.0, (progress + half) / config.warmup_ratio)
-    start = max(config.decay_start, config.warmup_ratio or 0.0)
+    begins = config.decay_start
+    if config.decay == "trapezoid" and not begins:
+        begins = TRAPEZOID_START
+    start = max(begins, config.warmup_ratio or 0.0)
     if config.warmup_steps is not None and math.isfinite(total_steps) and total_steps > 0:
         start = max(start, min(0.99, config.warmup_steps / total_steps))
     if config.decay == "constant" or progress <= start:
         return warm
     fallen = (progress - start) / (1 - start)
-    return warm * (
-        1 - fallen if config.decay == "linear" else 0.5 * (1 + math.cos(math.pi * fallen))
-    )
+    if config.decay == "cosine":
+        return warm * (0.5 * (1 + math.cos(math.pi * fallen)))
+    return warm * (1 - (math.sqrt(fallen) if config.decay_form == "one_minus_sqrt" else fallen))

@@ -38,6 +38,65 @@ def test_warmup_by_share_moves_from_the_first_update() -> None:
     assert rates[75] == pytest.approx(0.5)
 
 
+@pytest.mark.parametrize(
+    ("form", "start", "points"),
+    [
+        # warmup to 0.1, constant to the start, then 1 - u and 1 - sqrt(u)
+        ("linear", 0.0, {0.5: 1.0, 0.8: 1.0, 0.85: 0.75, 0.9: 0.5, 0.95: 0.25, 1.0: 0.0}),
+        ("linear", 0.6, {0.5: 1.0, 0.6: 1.0, 0.7: 0.75, 0.8: 0.5, 1.0: 0.0}),
+        ("one_minus_sqrt", 0.0, {0.8: 1.0, 0.85: 0.5, 0.9: 0.292893, 0.998: 0.00501256, 1.0: 0.0}),
+        ("one_minus_sqrt", 0.5, {0.5: 1.0, 0.505: 0.9, 0.52: 0.8, 0.625: 0.5, 0.68: 0.4, 1.0: 0.0}),
+    ],
+)
+@pytest.mark.parametrize("total", [100.0, 1e6])
+def test_the_trapezoid(form: str, start: float, points: dict[float, float], total: float) -> None:
+    config = ScheduleConfig(
+        decay="trapezoid",
+        decay_start=start,
+        decay_form=form,  # type: ignore[arg-type]
+        warmup_ratio=0.1,
+    )
+    for progress, wanted in points.items():
+        found = lr_factor(config, step=0, progress=progress, total_steps=total)
+        assert found == pytest.approx(wanted, abs=1e-6), progress
+    # half a step more than its progress says, so that the first is not lost
+    assert lr_factor(config, step=0, progress=0.05, total_steps=total) == pytest.approx(
+        0.5 + 5 / total
+    )
+
+
+@pytest.mark.parametrize(
+    ("decay", "points"),
+    [
+        ("linear", {0.0: 1.0, 0.25: 0.75, 0.5: 0.5, 1.0: 0.0}),
+        ("cosine", {0.0: 1.0, 0.25: 0.853553, 0.5: 0.5, 0.75: 0.146447, 1.0: 0.0}),
+        ("constant", {0.0: 1.0, 0.5: 1.0, 1.0: 1.0}),
+    ],
+)
+def test_points_of_each_decay(decay: str, points: dict[float, float]) -> None:
+    config = ScheduleConfig(decay=decay)  # type: ignore[arg-type]
+    for progress, wanted in points.items():
+        found = lr_factor(config, step=7, progress=progress, total_steps=0)
+        assert found == pytest.approx(wanted, abs=1e-6)
+
+
+def test_a_rate_depends_on_progress_whatever_the_budget_counts() -> None:
+    config = ScheduleConfig(decay="trapezoid", warmup_ratio=0.1, decay_form="one_minus_sqrt")
+    state = TrainState(step=900, tokens_seen=900, seconds=54.0)
+    for training in ({"max_steps": 1000}, {"max_tokens": 1000}, {"minutes": 1.0}):
+        budget = Budget.of(TrainingConfig(**training))  # type: ignore[arg-type]
+        progress, total = budget.progress(state), budget.total_steps(state)
+        found = lr_factor(config, step=900, progress=progress, total_steps=total)
+        assert found == pytest.approx(1 - 0.5**0.5)
+
+
+def test_what_is_no_trapezoid_is_refused() -> None:
+    with pytest.raises(ConfigError, match="decay-form is one_minus_sqrt; allowed: linear with"):
+        ScheduleConfig(decay_form="one_minus_sqrt")
+    with pytest.raises(ConfigError, match=r"--schedule.overlap is true; allowed: false with"):
+        ScheduleConfig(decay="trapezoid", overlap=True)
+
+
 def test_budgets() -> None:
     state = TrainState(step=5, tokens_seen=300, seconds=30.0)
     assert Budget.of(TrainingConfig(max_steps=10)).progress(state) == 0.5
