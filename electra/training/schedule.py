@@ -19,13 +19,23 @@ class TrainState:
     """Where training stands; saved in every checkpoint."""
 
     step: int = 0
-    """Optimizer updates done."""
+    """Steps done, those that were not applied counted: schedules and budgets go on."""
     examples_seen: int = 0
     """Position in the stream of examples, over all ranks."""
     tokens_seen: int = 0
     """Tokens read, padding not counted, over all ranks."""
     seconds: float = 0.0
     """Monotonic training time; evaluation and saving left out."""
+    skipped_steps: int = 0
+    """Of the steps, those that were not applied: their loss or gradient was not finite."""
+    skipped_in_a_row: int = 0
+    """How many the last steps were that were not applied."""
+    best_step: int | None = None
+    """The saved step with the lowest evaluation loss; none: none was evaluated."""
+    best_loss: float | None = None
+    """Its weighted sum of held-out losses."""
+    best_of: str = ""
+    """The losses that were summed: in another stage of training others are, and none compares."""
 
 
 @dataclass(frozen=True)
