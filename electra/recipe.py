@@ -123,7 +123,9 @@ def _coerce(value: Any, kind: Any, where: str) -> Any:
             return value
         if isinstance(value, str) and value.lower() in spelled:
             return spelled[value.lower()]
-    elif origin is tuple and isinstance(value, list):
+    elif origin is tuple and isinstance(value, list | tuple | str):
+        if isinstance(value, str):  # from a flag
+            value = [] if value.lower() == "none" else value.split(",")
         return tuple(_coerce(entry, arguments[0], where) for entry in value)
     elif kind is str and isinstance(value, str | int):
         return str(value)

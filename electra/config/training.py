@@ -96,7 +96,19 @@ class TrainingConfig:
     seed: int = option(0, "of weights, data order, masks and samples")
     eval_steps: int | None = option(None, "steps between evaluations; none: ten over the run")
     save_steps: int | None = option(None, "steps between checkpoints; none: ten over the run")
-    save_total_limit: int = option(2, "checkpoints kept")
+    save_total_limit: int = option(
+        2, "last checkpoints kept; the one with the lowest evaluation loss is kept besides"
+    )
+    final_weights: Literal["last", "best"] = option(
+        "last",
+        "pretraining: the encoder and the other parts are of the last step, or of the saved step "
+        "with the lowest evaluation loss (fine-tuning always keeps the best)",
+    )
+    max_skipped_steps: int = option(
+        5,
+        "steps in a row whose loss or gradient may be no finite number: such a step is not "
+        "applied; 0: stop at the first",
+    )
     dtype: Literal["auto", "float32", "bfloat16"] = option(
         "auto", "of matrix products in training; auto: bfloat16 where the machine has units for it"
     )
@@ -114,6 +126,8 @@ class TrainingConfig:
             value = getattr(self, name)
             if value is not None:
                 require(value > 0, "training." + name.replace("_", "-"), value, "above 0")
+        skipped = self.max_skipped_steps
+        require(skipped >= 0, "training.max-skipped-steps", skipped, "0 or more")
         micro = self.micro_batch_size
         if micro is not None:
             require(
@@ -129,6 +143,9 @@ class LoggingConfig:
     """What is written while training."""
 
     log_steps: int = option(20, "steps between lines of metrics.jsonl")
+    trackers: tuple[Literal["tensorboard", "wandb", "trackio", "mlflow"], ...] = option(
+        (), "where metrics go besides, of those installed, parted by commas"
+    )
 
     def __post_init__(self) -> None:
         require(self.log_steps > 0, "logging.log-steps", self.log_steps, "above 0")
