@@ -7,6 +7,7 @@ Asserts are for programmers; every mistake a user can make raises one of these.
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 
 
@@ -60,3 +61,25 @@ def did_you_mean(given: str, allowed: Iterable[str]) -> str:
     if near:
         return f'did you mean "{near[0]}"?'
     return f"allowed: {', '.join(names)}" if names else "nothing is allowed here"
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+def cannot_write(what: str, error: Exception) -> str:
+    """A line that says why something cannot be written, and what to do.
+
+    Args:
+        what: the file or folder, or what was to be written there.
+        error: an `OSError`, or one of safetensors, which has but its text.
+    """
+    number = error.errno if isinstance(error, OSError) else None
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    if number in _FULL or any(f"(os error {full})" in text for full in _FULL):
+        text, mend = "the disk is full", "make room there"
+    elif number in _FORBIDDEN or any(f"(os error {one})" in text for one in _FORBIDDEN):
+        mend = "make it writable, or choose another --output"
+    else:
+        mend = "look at the disk"
+    return f"{what} cannot be written: {text}; {mend}"

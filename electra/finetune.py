@@ -33,6 +33,7 @@ from electra.tasks.task_options import check_options
 from electra.training.distributed import join_world, leave_world
 from electra.training.run_folder import open_run
 from electra.training.run_identity import identity, same_content
+from electra.training.trackers import check_trackers
 
 
 @dataclass(frozen=True)
@@ -132,6 +133,7 @@ def finetune(
     elif search_space is not None:
         raise ConfigError("--search-space is for --search N")
     space = read_space(search_space, config)
+    check_trackers(config.logging.trackers)
     world = join_world()
     try:
         encoder = find_encoder(model)

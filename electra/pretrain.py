@@ -39,6 +39,7 @@ from electra.evaluation.probes import probe
 from electra.model.pretrained_parts import RECORD, open_parts
 from electra.model.pretraining_model import PretrainingModel
 from electra.objectives.objective import PretrainingObjective, RunFacts, build_objective
+from electra.recipe import to_tables
 from electra.training.averaging import TailAverage
 from electra.training.checkpoint import CheckpointStore
 from electra.training.device import (
@@ -51,6 +52,7 @@ from electra.training.device import (
     training_attention,
 )
 from electra.training.distributed import World, join_world, leave_world
+from electra.training.health import Watch
 from electra.training.loggers import MetricsFile, RunLogger, read_metrics
 from electra.training.loop import Batch, bit_environment, fit
 from electra.training.memory import within_memory
@@ -58,11 +60,17 @@ from electra.training.optimizer import build_optimizer
 from electra.training.run_folder import RunFolder, open_run, write_text
 from electra.training.run_identity import Identity, check_same_run, describe_run, other_bits
 from electra.training.schedule import Budget, TrainState
+from electra.training.trackers import Trackers, check_trackers
 
 EVAL_TOKENS = 32_768
 EVAL_ROWS = 64
 _MAY_CHANGE = {
-    "training": {*BUDGETS, "eval_steps", "save_steps", "save_total_limit", "device"},
+    "training": {
+        *BUDGETS,
+        *("eval_steps", "save_steps", "save_total_limit", "final_weights", "max_skipped_steps"),
+        "device",
+    },
+    "logging": {"trackers"},
     "objective": {"generator_folder", "replacements"},  # by their content, as data is
 }
 """Fields that a resumed run may have otherwise than it began."""
@@ -94,6 +102,7 @@ def pretrain(
     console = console or Console(quiet=True)
     world = join_world()
     try:
+        check_trackers(config.logging.trackers)
         corpus = Corpus(data)
         device = pick_device(config.training.device, world)
         _check_world(config, world)
@@ -212,7 +221,23 @@ def _train(
             write_text(run.path / RECORD, parts.record())
     cut = state.step if run.status == "continued" else -1
     metrics = MetricsFile(run.path / "metrics.jsonl", cut_after_step=cut) if world.is_main else None
-    logger = RunLogger(metrics, console, title="pretraining", quiet=not world.is_main)
+    trackers = Trackers(
+        config.logging.trackers if world.is_main else (),
+        run.path,
+        config=to_tables(config),
+        step=state.step,
+        continued=run.status == "continued",
+        say=tell,
+    )
+    watch = Watch(read_metrics(run.path / "metrics.jsonl") if world.is_main else ())
+    logger = RunLogger(
+        metrics,
+        console,
+        title="pretraining",
+        quiet=not world.is_main,
+        trackers=trackers,
+        watch=watch.see,
+    )
     samples = SamplesFile(run.path, tokenizer, state) if world.is_main else None
     show = None if samples is None else samples.write
     try:
@@ -234,16 +259,23 @@ def _train(
             world=world,
             shorter=shorter,
             average=average,
+            check=examples.check_unchanged,
         )
     finally:
         logger.close()
+    weights_step = state.step
     if average is not None:
         average.apply_to_weights()
         tell(f"the weights saved are the average of those after the last {average.count:,} steps")
+    elif config.training.final_weights == "best" and state.best_step is not None:
+        if state.best_step != state.step:
+            store.load_weights(state.best_step, objective)
+            weights_step, last = state.best_step, {}
     objective.eval()
     objective.begin_step(1.0)
     last = last or probe(objective, validation, device, show=show)
     report = _report(config, corpus, objective.model, state, last)
+    report["weights_step"] = weights_step
     if world.is_main:
         _save(run, objective, tokenizer, config, corpus, report)
         console.print(

@@ -134,6 +134,8 @@ def _coerce(value: Any, kind: Any, where: str) -> Any:
         if isinstance(value, str) and value.lower() in spelled:
             return spelled[value.lower()]
     elif origin is tuple and isinstance(value, str):
+        if arguments[0] is str:  # from a flag
+            return tuple(value.split(",")) if value.lower() != "none" else ()
         try:
             listed = json.loads(value)
         except ValueError:

@@ -152,7 +152,19 @@ class TrainingConfig:
     seed: int = option(0, "of weights, data order, masks and samples")
     eval_steps: int | None = option(None, "steps between evaluations; none: ten over the run")
     save_steps: int | None = option(None, "steps between checkpoints; none: ten over the run")
-    save_total_limit: int = option(2, "checkpoints kept")
+    save_total_limit: int = option(
+        2, "last checkpoints kept; the one with the lowest evaluation loss is kept besides"
+    )
+    final_weights: Literal["last", "best"] = option(
+        "last",
+        "pretraining: the encoder and the other parts are of the last step, or of the saved step "
+        "with the lowest evaluation loss (fine-tuning always keeps the best)",
+    )
+    max_skipped_steps: int = option(
+        5,
+        "steps in a row whose loss or gradient may be no finite number: such a step is not "
+        "applied; 0: stop at the first",
+    )
     dtype: Literal["auto", "float32", "bfloat16"] = option(
         "auto", "of matrix products in training; auto: bfloat16 where the machine has units for it"
     )
@@ -177,6 +189,13 @@ class TrainingConfig:
                 require(value > 0, "training." + name.replace("_", "-"), value, "above 0")
         share = self.average_last
         require(0 <= share < 1, "training.average-last", share, "[0, 1)")
+        if share and self.final_weights == "best":
+            raise ConfigError(
+                "--training.average-last and --training.final-weights best both say which weights "
+                "are saved; give one"
+            )
+        skipped = self.max_skipped_steps
+        require(skipped >= 0, "training.max-skipped-steps", skipped, "0 or more")
         micro = self.micro_batch_size
         if isinstance(micro, int):
             require(
@@ -192,6 +211,9 @@ class LoggingConfig:
     """What is written while training."""
 
     log_steps: int = option(20, "steps between lines of metrics.jsonl")
+    trackers: tuple[Literal["tensorboard", "wandb", "trackio", "mlflow"], ...] = option(
+        (), "where metrics go besides, of those installed, parted by commas"
+    )
 
     def __post_init__(self) -> None:
         require(self.log_steps > 0, "logging.log-steps", self.log_steps, "above 0")

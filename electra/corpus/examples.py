@@ -112,6 +112,10 @@ class Examples:
                 + (" or a larger --validation-share" if split.name == "validation" else "")
             )
 
+    def check_unchanged(self) -> None:
+        """`Split.check_unchanged` of what is read."""
+        self._split.check_unchanged()
+
     def __len__(self) -> int:
         """Rows of one epoch."""
         return int(self._first[-1])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import importlib.util
 import json
 import os
@@ -23,6 +24,7 @@ from electra.errors import DataError, ElectraError
 
 FORMAT = "electra-corpus"
 VERSION = 2
+_PUT_BACK = "put back what it was and go on with --resume auto, or prepare again and train afresh"
 _BLOCK = 2**22
 """Tokens read at once when all are counted."""
 
@@ -134,6 +136,7 @@ class Split:
             ElectraError: the machine does not allow so many open files, or has no positioned reads.
         """
         self._files: list[int] = []  # first of all: `close` looks at it
+        self._seen: list[tuple[int, int]] = []
         self.name, self.words_marked = name, words_marked
         self._vocab_size = vocab_size
         self._dtype = np.dtype("<" + np.dtype(dtype).str[1:])
@@ -143,7 +146,9 @@ class Split:
         for path, info in zip(self._paths, self.shards, strict=True):
             self._files.append(_opened(path, len(shards)))
             wanted = info.num_bytes(dtype, words_marked=words_marked)
-            size = os.fstat(self._files[-1]).st_size
+            found = os.fstat(self._files[-1])
+            size = found.st_size
+            self._seen.append((size, found.st_mtime_ns))
             if size != wanted:
                 how = "cut short" if size < wanted else "longer than it was"
                 raise DataError(
@@ -229,6 +234,29 @@ class Split:
         bit = np.repeat(8 * before + starts % 8, counts) + counted(counts)
         return np.unpackbits(data)[bit].astype(np.bool_)
 
+    def check_unchanged(self) -> None:
+        """Look whether every file is still what was opened.
+
+        One with another time of change, but the bytes of the manifest, is taken as it is.
+
+        Raises:
+            DataError: a shard is gone or has other bytes.
+        """
+        for number, (path, info) in enumerate(zip(self._paths, self.shards, strict=True)):
+            try:
+                found = path.stat()
+                if (found.st_size, found.st_mtime_ns) == self._seen[number]:
+                    continue
+                with path.open("rb") as file:
+                    same = hashlib.file_digest(file, "sha256").hexdigest() == info.sha256
+            except FileNotFoundError:
+                raise DataError(f"shard {path} has vanished; {_PUT_BACK}") from None
+            except OSError as error:
+                raise DataError(f"shard {path} cannot be read: {error.strerror}") from None
+            if not same:
+                raise DataError(f"shard {path} has changed since it was opened; {_PUT_BACK}")
+            self._seen[number] = (found.st_size, found.st_mtime_ns)
+
     def _read_offsets(self, shard: int) -> NDArray[np.int64]:
         info = self.shards[shard]
         start = info.tokens * self._dtype.itemsize
@@ -251,7 +279,12 @@ class Split:
         for shard, start, size in zip(
             shards.tolist(), starts.tolist(), sizes.tolist(), strict=True
         ):
-            data = os.pread(self._files[shard], size, start)
+            try:
+                data = os.pread(self._files[shard], size, start)
+            except OSError as error:
+                raise DataError(
+                    f"shard {self._paths[shard]} cannot be read at {start}: {error.strerror}"
+                ) from None
             if len(data) != size:
                 raise DataError(
                     f"shard {self._paths[shard]} is cut short: {size} bytes wanted at {start}, "

@@ -20,6 +20,7 @@ from electra.config import BUDGETS, FinetuneConfig
 from electra.errors import ConfigError, DataError, did_you_mean
 from electra.finetuning.one_task import Encoder, TaskData
 from electra.finetuning.several_tasks import SeveralTasks
+from electra.recipe import to_tables
 from electra.tasks.best import BestModel
 from electra.tasks.budget import in_steps
 from electra.training.checkpoint import CheckpointStore
@@ -39,12 +40,19 @@ from electra.training.optimizer import build_optimizer
 from electra.training.run_folder import RunFolder
 from electra.training.run_identity import check_same_run, describe_run, other_bits
 from electra.training.schedule import Budget, TrainState
+from electra.training.trackers import Trackers
 
 MAY_CHANGE = {
-    "training": {*BUDGETS, "epochs", "eval_steps", "save_steps", "save_total_limit", "device"}
+    "training": {
+        *(*BUDGETS, "epochs", "eval_steps", "save_steps", "save_total_limit", "device"),
+        "max_skipped_steps",
+    },
+    "logging": {"trackers"},
 }
 """Fields that a resumed run may have otherwise than it began."""
-NOT_OF_THE_MODEL = {"report.json", "metrics.jsonl", "config.toml", "environment.json"}
+NOT_OF_THE_MODEL = {
+    *("report.json", "metrics.jsonl", "config.toml", "environment.json", "trackers.json")
+}
 """Files of a run that are not copied with its model."""
 _COLLAPSED = "collapsed-"
 _SEED_STRIDE = 1_000
@@ -198,7 +206,16 @@ class _Attempt:
         """The loop, and an evaluation at least."""
         config, quiet = self.config, not self.inputs.world.is_main
         title = f"fine-tuning (seed {self.seed})"
-        logger = RunLogger(self.file, self.inputs.console, title=title, quiet=quiet)
+        trackers = Trackers(
+            () if quiet else config.logging.trackers,
+            self.run.path,
+            config=to_tables(config),
+            step=self.state.step,
+            continued=self.run.status == "continued",
+            say=self.inputs.say,
+        )
+        console = self.inputs.console
+        logger = RunLogger(self.file, console, title=title, quiet=quiet, trackers=trackers)
         try:
             fit(
                 self.trained.objective,

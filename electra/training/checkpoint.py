@@ -2,7 +2,11 @@
 
 A checkpoint is a folder `step-00001000/` of safetensors and JSON, never a pickle:
 `model.safetensors`, `optimizer.safetensors`, `random.safetensors`, `state.json`, and
-`checksums.json` (SHA-256 of the others), which is written last.
+`checksums.json` (SHA-256 of the others), which is written last. Kept are the last few and the best:
+the `best_step` of the state in each that is kept.
+
+What saving costs: the tensors written once, read once more by SHA-256, five files and two folders
+synced. A thread hashes and syncs a file while the next one is written; Python's lock is free then.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ import hashlib
 import json
 import os
 import shutil
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +25,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from electra.errors import CheckpointError
+from electra.errors import CheckpointError, cannot_write
 from electra.training.schedule import TrainState
 
 _PREFIX = "step-"
+_PARTIAL = ".partial-"
+_FILES = {"model.safetensors", "optimizer.safetensors", "random.safetensors", "state.json"}
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -66,32 +73,64 @@ class CheckpointStore:
         state: TrainState,
         environment: dict[str, Any],
     ) -> Path:
-        """Write the checkpoint of `state.step`, then delete the oldest beyond `keep`."""
+        """Write the checkpoint of `state.step`, then delete what is beyond the last and the best.
+
+        Raises:
+            CheckpointError: it cannot be written; those that were there are as they were.
+        """
         final = self.path(state.step)
-        partial = self.folder / f".partial-{final.name}"
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        save_file(module_tensors(module), partial / "model.safetensors")
+        partial = self.folder / f"{_PARTIAL}{final.name}"
         tensors, scalars = _optimizer_tensors(module, optimizer)
-        save_file(tensors, partial / "optimizer.safetensors")
-        save_file(_random_tensors(), partial / "random.safetensors")
         record = {
             "state": dataclasses.asdict(state),
             "optimizer": scalars,
             "environment": environment,
         }
-        (partial / "state.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
-        sums = {path.name: _sha256(path) for path in sorted(partial.iterdir())}
-        (partial / "checksums.json").write_text(json.dumps(sums, indent=1), encoding="utf-8")
-        for path in partial.iterdir():
-            _sync(path)
-        _sync(partial)
-        shutil.rmtree(final, ignore_errors=True)
-        partial.rename(final)
-        _sync(self.folder)
-        for step in self.steps()[: -self.keep]:
-            shutil.rmtree(self.path(step), ignore_errors=True)
+        try:
+            for left in self.folder.glob(_PARTIAL + "*"):  # by a process that was killed
+                shutil.rmtree(left, ignore_errors=True)
+            partial.mkdir(parents=True)
+            _write(partial, module_tensors(module), tensors, json.dumps(record, indent=1))
+            shutil.rmtree(final, ignore_errors=True)
+            partial.rename(final)
+            _sync(self.folder)
+        except (OSError, SafetensorError) as error:
+            shutil.rmtree(partial, ignore_errors=True)
+            good = [step for step in self.steps() if torn(self.path(step)) is None]
+            last = f"that of step {good[-1]} is as it was" if good else "there is none before it"
+            raise CheckpointError(
+                f"{cannot_write(f'the checkpoint {final}', error)}, and go on with --resume auto "
+                f"({last})"
+            ) from None
+        self._tidy(state.step)
         return final
+
+    def _tidy(self, newest: int) -> None:
+        """Delete all but the last `keep` and their best; what is newer was torn, or left behind."""
+        last = [step for step in self.steps() if step <= newest][-self.keep :]
+        wanted = {*last, *map(self._best_of, last)}
+        for step in self.steps():
+            if step not in wanted:
+                shutil.rmtree(self.path(step), ignore_errors=True)
+
+    def _best_of(self, step: int) -> int | None:
+        try:
+            record = json.loads((self.path(step) / "state.json").read_text(encoding="utf-8"))
+            best = record["state"]["best_step"]
+        except (OSError, ValueError, KeyError, TypeError):  # torn, or of an older version
+            return None
+        return best if isinstance(best, int) else None
+
+    def load_weights(self, step: int, module: nn.Module) -> None:
+        """Put the weights of one step into `module`.
+
+        Raises:
+            CheckpointError: the checkpoint is not there, torn, or of another model.
+        """
+        problem = torn(self.path(step))
+        if problem is not None:
+            raise CheckpointError(f"the weights of step {step} cannot be read: {problem}")
+        _fill(module, load_file(self.path(step) / "model.safetensors"), self.path(step))
 
     def load_latest(self, *, module: nn.Module, optimizer: torch.optim.Optimizer) -> Loaded | None:
         """Restore the newest whole checkpoint in place; None where there is none.
@@ -124,6 +163,8 @@ def torn(path: Path) -> str | None:
         sums = json.loads((path / "checksums.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return f"{path} has no readable checksums.json"
+    if not isinstance(sums, dict) or not sums.keys() >= _FILES:
+        return f"{path}/checksums.json lacks what a checkpoint has"
     for name, expected in sums.items():
         file = path / name
         if not file.is_file():
@@ -152,15 +193,7 @@ def _restore(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer) ->
         random = load_file(path / "random.safetensors")
     except (OSError, ValueError, SafetensorError) as error:
         raise CheckpointError(f"checkpoint {path} cannot be read: {error}") from None
-    own = module_tensors(module)
-    if own.keys() != weights.keys() or any(own[k].shape != weights[k].shape for k in own):
-        raise CheckpointError(
-            f"checkpoint {path} holds another model than this recipe builds; resume with the "
-            "recipe of its run (config.toml) or choose another output folder"
-        )
-    with torch.no_grad():
-        for name, tensor in own.items():
-            tensor.copy_(weights[name])
+    _fill(module, weights, path)
     parameters = dict(module.named_parameters())
     optimizer.state.clear()
     for key, tensor in moments.items():
@@ -174,6 +207,45 @@ def _restore(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer) ->
     if "cuda" in random and torch.cuda.is_available():
         torch.cuda.set_rng_state(random["cuda"])
     return record
+
+
+def _fill(module: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
+    """Copy the weights of the checkpoint `path` into the module, tied ones once."""
+    own = module_tensors(module)
+    if own.keys() != weights.keys() or any(own[k].shape != weights[k].shape for k in own):
+        raise CheckpointError(
+            f"checkpoint {path} holds another model than this recipe builds; resume with the "
+            "recipe of its run (config.toml) or choose another output folder"
+        )
+    with torch.no_grad():
+        for name, tensor in own.items():
+            tensor.copy_(weights[name])
+
+
+def _write(
+    folder: Path, weights: dict[str, Tensor], moments: dict[str, Tensor], record: str
+) -> None:
+    """The files of a checkpoint, and the folder, on the disk."""
+    tensors = {"model": weights, "optimizer": moments, "random": _random_tensors()}
+    sums: dict[str, Future[str]] = {}
+    with ThreadPoolExecutor(1) as aside:
+        for name, values in tensors.items():
+            file = folder / f"{name}.safetensors"
+            save_file(values, file)
+            sums[file.name] = aside.submit(_sealed, file)
+        (folder / "state.json").write_text(record, encoding="utf-8")
+        sums["state.json"] = aside.submit(_sealed, folder / "state.json")
+    content = json.dumps({name: sums[name].result() for name in sorted(sums)}, indent=1)
+    (folder / "checksums.json").write_text(content, encoding="utf-8")
+    _sync(folder / "checksums.json")
+    _sync(folder)
+
+
+def _sealed(file: Path) -> str:
+    """The SHA-256 of a file, which is on the disk then."""
+    digest = _sha256(file)
+    _sync(file)
+    return digest
 
 
 def _optimizer_tensors(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,6 +21,8 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 from rich.text import Text
+
+from electra.errors import ElectraError, cannot_write
 
 
 class Logger(Protocol):
@@ -46,16 +50,30 @@ class MetricsFile:
             aside.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
             os.replace(aside, path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("a", encoding="utf-8")
+        self._path = path
+        # without a buffer: what a full disk did not take is not tried again as the file is closed
+        self._file = path.open("ab", buffering=0)
 
     def write(self, row: dict[str, Any]) -> None:
-        """Append one row."""
-        self._file.write(json.dumps(row) + "\n")
-        self._file.flush()
+        """Append one row.
+
+        Raises:
+            ElectraError: it cannot be written.
+        """
+        data = (json.dumps(row) + "\n").encode()
+        try:
+            while data:
+                data = data[self._file.write(data) :]
+        except OSError as error:
+            raise ElectraError(
+                f"{cannot_write(str(self._path), error)}, and go on from the last checkpoint with "
+                "--resume auto"
+            ) from None
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        with contextlib.suppress(OSError):  # what matters was said as it was written
+            self._file.close()
 
 
 def _step_of(line: str) -> int | None:
@@ -71,13 +89,47 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
+class Tracking(Protocol):
+    """Another place where rows go (`trackers.Trackers`)."""
+
+    def log(self, row: dict[str, Any]) -> None:
+        """Keep a row of metrics; fails silently or says so once."""
+
+    def close(self) -> None:
+        """End the run there."""
+
+
 class RunLogger:
-    """The file and a progress bar; prints a plain line now and then where there is no terminal."""
+    """The file and a progress bar; prints a plain line now and then where there is no terminal.
+
+    Rows with a `warning` are printed, too.
+    """
 
     def __init__(
-        self, file: MetricsFile | None, console: Console, *, title: str, quiet: bool = False
+        self,
+        file: MetricsFile | None,
+        console: Console,
+        *,
+        title: str,
+        quiet: bool = False,
+        trackers: Tracking | None = None,
+        watch: Callable[[dict[str, Any]], list[str]] | None = None,
     ) -> None:
+        """Make it.
+
+        Args:
+            file: none: rows are not kept.
+            console: where progress and warnings go.
+            title: of the bar.
+            quiet: nothing is shown.
+            trackers: where rows go besides.
+            watch: says what is wrong by the rows so far, of which this is the last; each line
+                becomes a row of its own.
+        """
         self._file = file
+        self._trackers, self._watch = trackers, watch
+        self._auc = ""
+        self._begun: tuple[float, float] | None = None
         self._console = console
         self._quiet = quiet
         self._title = title
@@ -92,23 +144,44 @@ class RunLogger:
         """Keep a row of metrics."""
         if self._file is not None:
             self._file.write(row)
+        if self._trackers is not None:
+            self._trackers.log(row)
+        aucs = [v for k, v in row.items() if k.startswith("eval_") and k.endswith("auc")]
+        self._auc = f"  AUC {aucs[0]:.3f}" if aucs else self._auc
+        if "warning" in row and not self._quiet:
+            self._console.print(
+                f"warning: {row['warning']}", highlight=False, markup=False, soft_wrap=True
+            )
+        for line in self._watch(row) if self._watch is not None else ():
+            self.log({"step": row["step"], "warning": line})
 
     def show(self, progress: float, text: str) -> None:
-        """Move the bar; without a terminal print a line every ten seconds."""
+        """Move the bar; without a terminal print a line every ten seconds.
+
+        An empty text only says where training begins or goes on, which the time left is judged by.
+        """
         if self._quiet:
             return
+        now = time.monotonic()
+        begun, since = self._begun = self._begun or (progress, now)
+        text += self._auc if text else ""
         if self._progress is not None:
-            self._progress.update(self._task, completed=progress, numbers=text)
-        elif progress >= 1 or time.monotonic() - self._last_plain > 10:
-            self._last_plain = time.monotonic()
+            self._progress.update(self._task, completed=progress, numbers=text, begun=begun)
+        elif not text:
+            return
+        elif progress >= 1 or now - self._last_plain > 10:
+            self._last_plain = now
+            left = time_left(now - since, progress, begun)
             self._console.print(
-                f"{self._title} {progress:4.0%}  {text}", highlight=False, soft_wrap=True
+                f"{self._title} {progress:4.0%}  {left}  {text}", highlight=False, soft_wrap=True
             )
 
     def close(self) -> None:
-        """Take the bar down and close the file."""
+        """Take the bar down, end the trackers' runs, close the file."""
         if self._progress is not None:
             self._progress.stop()
+        if self._trackers is not None:
+            self._trackers.close()
         if self._file is not None:
             self._file.close()
 
@@ -134,8 +207,14 @@ class _TimeLeft(ProgressColumn):
     def render(self, task: Task) -> Text:
         if task.finished:
             return Text("")
-        share = task.percentage / 100
-        if not share or task.elapsed is None:
-            return Text("-:--:-- left", style="cyan")
-        left = int(task.elapsed * (1 - share) / share)
-        return Text(f"{left // 3600}:{left // 60 % 60:02d}:{left % 60:02d} left", style="cyan")
+        begun = task.fields.get("begun", 0.0)
+        left = time_left(task.elapsed or 0.0, task.percentage / 100, begun)
+        return Text(left, style="cyan")
+
+
+def time_left(elapsed: float, progress: float, begun: float = 0.0) -> str:
+    """`0:01:40 left`, by the seconds it took from the share `begun` of the whole to `progress`."""
+    if progress <= begun:
+        return "-:--:-- left"
+    left = int(elapsed * (1 - progress) / (progress - begun))
+    return f"{left // 3600}:{left // 60 % 60:02d}:{left % 60:02d} left"

@@ -22,11 +22,12 @@ from torch import Tensor, nn
 
 from electra.config import LoggingConfig, OptimizerConfig, ScheduleConfig, TrainingConfig
 from electra.config.ramps import batch_size_at, value_at
-from electra.errors import DivergedError, Interrupted
+from electra.errors import ElectraError, Interrupted
 from electra.training.averaging import TailAverage
 from electra.training.checkpoint import CheckpointStore
 from electra.training.device import autocast
 from electra.training.distributed import World
+from electra.training.health import none_applied, offer_best, skipped_row, too_many_skipped
 from electra.training.loggers import Logger
 from electra.training.meters import Meter
 from electra.training.optimizer import clip_gradients, set_learning_rate
@@ -94,8 +95,13 @@ def fit(
     stop: Callable[[], bool] | None = None,
     shorter: Mapping[int, BatchSource] | None = None,
     average: TailAverage | None = None,
+    check: Callable[[], None] | None = None,
 ) -> dict[str, float]:
     """Train until the budget is used, or `stop` says so after an evaluation.
+
+    A step whose loss or gradient is not finite is not applied: its examples are consumed, it counts
+    as a step, and weights and optimizer stay as they were. `check` is called before each
+    checkpoint; what it raises ends the run without one.
 
     `shorter` are the streams of the other lengths of `schedule.length_ramp`, each with a position
     of its own; `average`, a submodule of the objective, is what the last evaluation is of.
@@ -105,7 +111,9 @@ def fit(
 
     Raises:
         Interrupted: SIGINT or SIGTERM came; a checkpoint of the last whole step is on disk.
-        DivergedError: a gradient is not finite.
+        DivergedError: more steps in a row than `max_skipped_steps`, or all there were, were not
+            applied.
+        ElectraError: a checkpoint cannot be written; the one before it is as it was.
     """
     world = world or World()
     assert isinstance(objective, nn.Module), "objectives are modules"
@@ -116,6 +124,7 @@ def fit(
     eval_mark = save_mark = _mark(budget.progress(state))
     evaluated_step = saved_step = state.step
     objective.train()
+    logger.show(budget.progress(state), "")
     with _signals() as caught:
         while True:
             progress = budget.progress(state)
@@ -136,19 +145,17 @@ def fit(
             if checkpoints is not None and state.step != saved_step:
                 if done or stopped or _due(config.save_steps, state.step, mark > save_mark):
                     window.log(optimizer, budget)
-                    if world.is_main:
-                        checkpoints.save(
-                            module=objective,
-                            optimizer=optimizer,
-                            state=state,
-                            environment=bit_environment(config, dtype, world),
-                        )
-                    world.wait()
+                    if evaluated_step == state.step:
+                        offer_best(state, objective.loss_weights, last_eval)
+                    environment = bit_environment(config, dtype, world)
+                    _save(checkpoints, objective, optimizer, state, environment, world, check)
                     saved_step, save_mark = state.step, mark
             if stopped:
                 number = caught.number or int(signal.SIGTERM)
                 raise Interrupted(number, f"stopped at step {state.step}")
             if done:
+                if state.skipped_steps == state.step > 0:
+                    raise none_applied(state)
                 return last_eval
 
             # ---- one step -------------------------------------------------------------------
@@ -169,7 +176,8 @@ def fit(
             stream = (shorter or {}).get(length or 0)
             if stream is None:
                 stream, length = source, None
-            tokens = _accumulate(
+            window.meter.begin_step()
+            tokens, loss = _accumulate(
                 objective,
                 stream,
                 state,
@@ -183,22 +191,27 @@ def fit(
             )
             world.sum_gradients(parameters)
             norm = clip_gradients(optimizer, optimizer_config.max_grad_norm)
-            if not torch.isfinite(norm):
-                raise DivergedError(
-                    f"the gradient of step {state.step + 1} is not finite (norm {norm.item()}); "
-                    "lower --optimizer.learning-rate or look at the data of this step"
-                )
-            optimizer.step()
+            # the gradient is the same everywhere, the loss is that of this process's share
+            finite = not world.agree(not bool(torch.isfinite(norm + loss)))
+            if finite:
+                optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-            if average is not None:
+            if finite and average is not None:
                 average.update(progress)
             state.step += 1
+            first = state.examples_seen
             state.count_examples(size, length)
             state.tokens_seen += tokens
             state.seconds = world.same_number(state.seconds + time.perf_counter() - started)
             # ---------------------------------------------------------------------------------
 
-            window.add(norm, progress)
+            window.add(norm if finite else None, progress)
+            state.skipped_in_a_row = 0 if finite else state.skipped_in_a_row + 1
+            if not finite:
+                state.skipped_steps += 1
+                logger.log(skipped_row(state, first, norm, loss))
+                if state.skipped_in_a_row > config.max_skipped_steps:
+                    raise too_many_skipped(state, first, norm, loss, config.max_skipped_steps)
             if state.step % logging.log_steps == 0 or budget.progress(state) >= 1:
                 window.log(optimizer, budget)
 
@@ -212,9 +225,15 @@ class _Window:
         self._progress: list[float] = []
         self._since = (state.tokens_seen, state.seconds)
 
-    def add(self, norm: Tensor, progress: float) -> None:
-        """Count a step; its progress is kept, so that a budget of minutes can be replayed."""
-        self.meter.add("grad_norm", norm, 1)
+    def add(self, norm: Tensor | None, progress: float) -> None:
+        """Count a step; its progress is kept, so that a budget of minutes can be replayed.
+
+        Without a norm the step was not applied, and its numbers are left out of the means.
+        """
+        if norm is None:
+            self.meter.drop_step()
+        else:
+            self.meter.add("grad_norm", norm, 1)
         self._progress.append(progress)
 
     def log(self, optimizer: torch.optim.Optimizer, budget: Budget) -> None:
@@ -236,7 +255,8 @@ class _Window:
             }
         )
         self._since, self._progress = (state.tokens_seen, state.seconds), []
-        shown = "  ".join(f"{n} {v:.3f}" for n, v in row.items() if n.endswith("loss"))
+        told = [n for n in row if n.endswith("loss") or n == "grad_norm"]
+        shown = "  ".join(f"{n.replace('_', ' ')} {row[n]:.3f}" for n in told)
         self._logger.show(budget.progress(state), f"{speed:,.0f} tok/s  {shown}")
 
 
@@ -252,11 +272,14 @@ def _accumulate(
     *,
     size: int,
     position: int,
-) -> int:
-    """Gradients of one step, over all micro-batches of this rank; the global number of tokens.
+) -> tuple[int, Tensor]:
+    """Gradients of one step, over all micro-batches of this rank.
 
     `size` examples over all ranks are read from `position` of the source on; their noise goes by
     how many were seen before, of any length.
+
+    Returns:
+        the tokens of all ranks, and this rank's share of the loss.
     """
     share = size // world.size
     micro = min(rows_at_once(config, world), share)
@@ -278,6 +301,7 @@ def _accumulate(
     totals = world.sum(torch.stack([*(counts[n].float() for n in names), tokens.float()]))
     totals = torch.where(totals > 0, totals, torch.ones_like(totals))
     divisors = dict(zip(names, totals[:-1], strict=True))
+    whole = torch.zeros((), device=device)
     for batch, generator in prepared:
         with autocast(device, dtype):
             output = objective.forward(batch, generator)
@@ -287,13 +311,41 @@ def _accumulate(
             start=torch.zeros((), device=device),
         )
         loss.backward()
+        whole = whole + loss.detach()
         # the share of each rank and micro-batch adds up to the loss of the step
         meter.add("loss", loss.detach(), 1 / (len(prepared) * world.size))
         for name, summed in output.losses.items():
             meter.add(name, summed.detach() / divisors[name], 1 / (len(prepared) * world.size))
         for name, (metric, over) in output.metrics.items():
             meter.add(name, metric, over)
-    return int(totals[-1].item())
+    return int(totals[-1].item()), whole
+
+
+def _save(
+    checkpoints: CheckpointStore,
+    module: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    state: TrainState,
+    environment: dict[str, Any],
+    world: World,
+    check: Callable[[], None] | None,
+) -> None:
+    """A checkpoint by the main process; all leave together where one finds a fault."""
+    failure: ElectraError | None = None
+    try:
+        if check is not None:
+            check()
+    except ElectraError as error:
+        failure = error
+    if not world.agree(failure is not None) and world.is_main:
+        try:
+            checkpoints.save(
+                module=module, optimizer=optimizer, state=state, environment=environment
+            )
+        except ElectraError as error:
+            failure = error
+    if world.agree(failure is not None):
+        raise failure or ElectraError(f"another process stopped the run at step {state.step}")
 
 
 def example_generator(seed: int, position: int, device: torch.device) -> torch.Generator:

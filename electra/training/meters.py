@@ -17,14 +17,24 @@ class Meter:
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, Tensor] = {}
+        self._before = (self._sums, self._counts)
+
+    def begin_step(self) -> None:
+        """Remember where a step begins."""
+        self._before = (dict(self._sums), dict(self._counts))
+
+    def drop_step(self) -> None:
+        """Forget what was added since the step began."""
+        self._sums, self._counts = self._before
 
     def add(self, name: str, total: Tensor | float, count: Tensor | float) -> None:
         """Add a sum over `count` items."""
         total = torch.as_tensor(total, dtype=torch.float32).detach()
         count = torch.as_tensor(count, dtype=torch.float32)
         if name in self._sums:
-            self._sums[name] += total
-            self._counts[name] += count.to(total.device)
+            # never in place: `begin_step` remembers these tensors
+            self._sums[name] = self._sums[name] + total
+            self._counts[name] = self._counts[name] + count.to(total.device)
         else:
             self._sums[name] = total.clone()
             self._counts[name] = count.to(total.device).clone()

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from electra.errors import ConfigError, DataError, ElectraError, OutputExistsError
+from electra.errors import ConfigError, DataError, ElectraError, OutputExistsError, cannot_write
 
 if TYPE_CHECKING:
     from electra.training.distributed import World
@@ -92,8 +92,8 @@ def open_run(
 
     Raises:
         OutputExistsError: the folder holds something and neither `resume` nor `overwrite` is given.
-        ConfigError: `resume` and `overwrite` contradict each other, or `resume` names another
-            folder.
+        ConfigError: `resume` and `overwrite` contradict each other, `resume` names another
+            folder, or the folder cannot be written to.
         DataError: the folder named by `resume` holds no run.
     """
     path = Path(output)
@@ -102,8 +102,12 @@ def open_run(
     if world is None or world.is_main:
         try:
             found = _open(path, resume, overwrite, of_runs)
+            if found.status != "finished":
+                _try_writing(path)
         except ElectraError as error:
             failure = error
+        except OSError as error:
+            failure = ConfigError(cannot_write(f"--output {path}", error))
     # every process must leave by the same door, or the others wait for ever
     code = -1 if found is None else _STATUSES.index(found.status)
     if world is not None:
@@ -113,6 +117,13 @@ def open_run(
     if code < 0:
         raise OutputExistsError(f"{path} was refused by the main process")
     return found or RunFolder(path, _STATUSES[code])
+
+
+def _try_writing(path: Path) -> None:
+    """Find out before hours of training that the folder can be written to."""
+    probe = path / ".writable.partial"
+    probe.write_bytes(b"x")
+    probe.unlink()
 
 
 def _open(path: Path, resume: str, overwrite: bool, of_runs: bool) -> RunFolder:

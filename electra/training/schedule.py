@@ -23,7 +23,7 @@ class TrainState:
     """Where training stands; saved in every checkpoint."""
 
     step: int = 0
-    """Optimizer updates done."""
+    """Steps done, those that were not applied counted: schedules and budgets go on."""
     examples_seen: int = 0
     """Over all ranks; the position in the stream where all examples have one length."""
     tokens_seen: int = 0
@@ -32,6 +32,16 @@ class TrainState:
     """Monotonic training time; evaluation and saving left out."""
     seen_shorter: dict[str, int] = field(default_factory=dict)
     """Of `examples_seen`, those that the length ramp took from the stream of a shorter length."""
+    skipped_steps: int = 0
+    """Of the steps, those that were not applied: their loss or gradient was not finite."""
+    skipped_in_a_row: int = 0
+    """How many the last steps were that were not applied."""
+    best_step: int | None = None
+    """The saved step with the lowest evaluation loss; none: none was evaluated."""
+    best_loss: float | None = None
+    """Its weighted sum of held-out losses."""
+    best_of: str = ""
+    """The losses that were summed: in another stage of training others are, and none compares."""
 
     def position(self, length: int | None) -> int:
         """Of the next example in the stream of a length; none: that of the full length."""
