@@ -35,11 +35,12 @@ from benchmarks.record import finish
 from electra.config import PrepareSettings, PretrainConfig
 from electra.corpus.batches import CorpusSource
 from electra.corpus.folder import Corpus
+from electra.corpus.streams import examples_of
 from electra.corpus.tokenizer import SpecialIds, load_tokenizer, num_ids, save_tokenizer
 from electra.model.flops import train_flops
 from electra.objectives.objective import PretrainingObjective, RunFacts, build_objective
 from electra.prepare import prepare
-from electra.pretrain import examples_of, pretrain
+from electra.pretrain import pretrain
 from electra.recipe import read_recipe, resolve
 from electra.training.checkpoint import module_tensors
 from electra.training.device import keep_memory, pick_dtype, seed_everything, training_attention

@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import shlex
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from rich.console import Console
 from tokenizers import Tokenizer
@@ -23,9 +21,10 @@ from electra.artifacts.model_card import write_pretraining_card
 from electra.artifacts.report import write_pretraining_report
 from electra.artifacts.samples import SamplesFile
 from electra.config import BUDGETS, PretrainConfig
-from electra.corpus.batches import CorpusSource, as_batch
+from electra.corpus.batches import CorpusSource
 from electra.corpus.examples import Examples
 from electra.corpus.folder import Corpus
+from electra.corpus.streams import examples_of, token_counts, validation_batches
 from electra.corpus.tokenizer import (
     SpecialIds,
     load_tokenizer,
@@ -33,7 +32,6 @@ from electra.corpus.tokenizer import (
     save_tokenizer,
     tokenizer_hash,
 )
-from electra.corpus.words import word_starts
 from electra.errors import ConfigError, DataError, Interrupted
 from electra.evaluation.probes import probe
 from electra.model.pretrained_parts import RECORD, open_parts
@@ -54,7 +52,7 @@ from electra.training.device import (
 from electra.training.distributed import World, join_world, leave_world
 from electra.training.health import Watch
 from electra.training.loggers import MetricsFile, RunLogger, read_metrics
-from electra.training.loop import Batch, bit_environment, fit
+from electra.training.loop import bit_environment, fit
 from electra.training.memory import within_memory
 from electra.training.optimizer import build_optimizer
 from electra.training.run_folder import RunFolder, open_run, write_text
@@ -62,8 +60,6 @@ from electra.training.run_identity import Identity, check_same_run, describe_run
 from electra.training.schedule import Budget, TrainState
 from electra.training.trackers import Trackers, check_trackers
 
-EVAL_TOKENS = 32_768
-EVAL_ROWS = 64
 _MAY_CHANGE = {
     "training": {
         *BUDGETS,
@@ -146,7 +142,7 @@ def _train(
     seed_everything(config.training.seed)
     keep_memory()
     rows = num_ids(tokenizer) if parts is None else parts.discriminator.config.vocab_size
-    counts = _token_counts(corpus, rows, config)
+    counts = token_counts(corpus, rows, config)
     objective = build_objective(config, rows, special, token_counts=counts, parts=parts).to(device)
     objective.model.use_attention(training_attention(device, config.data.max_length))
     optimizer = build_optimizer(objective, config.optimizer, apart=_apart(objective, config))
@@ -176,7 +172,7 @@ def _train(
             "line holds beyond the room of its segment (least with a sentence a line)",
             highlight=False,
         )
-    validation = _validation_batches(corpus, config, special, with_ids=objective.wants_ids)
+    validation = validation_batches(corpus, config, special, with_ids=objective.wants_ids)
     dtype = pick_dtype(config.training.dtype, device)
     store = CheckpointStore(run.checkpoints, keep=config.training.save_total_limit)
     state = TrainState()
@@ -287,25 +283,6 @@ def _train(
     return report
 
 
-def examples_of(
-    corpus: Corpus,
-    split: str,
-    config: PretrainConfig,
-    special: SpecialIds,
-    max_length: int | None = None,
-) -> Examples:
-    """The rows of a split as the recipe wants them, or at another length."""
-    words = config.objective.masking != "token"
-    return Examples(
-        corpus.split(split),
-        special,
-        max_length=max_length or config.data.max_length,
-        kind=config.data.examples,
-        seed=config.training.seed if split == "train" else 0,
-        word_starts=word_starts(load_tokenizer(corpus.folder)) if words else None,
-    )
-
-
 def _apart(objective: PretrainingObjective, config: PretrainConfig) -> dict[str, float]:
     """Share of the learning rate by name, for what a decoupled generator has to itself."""
     rate = config.optimizer.generator_learning_rate
@@ -313,30 +290,6 @@ def _apart(objective: PretrainingObjective, config: PretrainConfig) -> dict[str,
         return {}
     share = rate / config.optimizer.learning_rate
     return {f"model.{name}": share for name in objective.model.generator_names()}
-
-
-def _token_counts(corpus: Corpus, vocab_size: int, config: PretrainConfig) -> torch.Tensor | None:
-    first_visits = config.objective.name == "self_augmented"
-    if config.objective.generator != "unigram" and not first_visits:
-        return None
-    return torch.from_numpy(corpus.split("train").token_counts(vocab_size))
-
-
-def _validation_batches(
-    corpus: Corpus, config: PretrainConfig, special: SpecialIds, *, with_ids: bool
-) -> list[Batch]:
-    """The same rows at every evaluation, spread evenly over the validation split."""
-    examples = examples_of(corpus, "validation", config, special)
-    rows = min(len(examples), max(1, EVAL_TOKENS // config.data.max_length))
-    ids = np.linspace(0, len(examples) - 1, rows).astype(np.uint64)
-
-    def batches() -> Iterator[Batch]:
-        for start in range(0, rows, EVAL_ROWS):
-            chosen = ids[start : start + EVAL_ROWS]
-            positions = np.arange(start, start + len(chosen)).astype(np.uint64)
-            yield as_batch(examples, chosen, positions if with_ids else None)
-
-    return list(batches())
 
 
 def _size_warning(objective: PretrainingObjective) -> list[str]:

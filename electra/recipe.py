@@ -134,8 +134,9 @@ def _coerce(value: Any, kind: Any, where: str) -> Any:
         if isinstance(value, str) and value.lower() in spelled:
             return spelled[value.lower()]
     elif origin is tuple and isinstance(value, str):
-        if arguments[0] is str:  # from a flag
-            return tuple(value.split(",")) if value.lower() != "none" else ()
+        if typing.get_origin(arguments[0]) is not tuple and not value.startswith("["):
+            words = [] if value.lower() == "none" else value.split(",")
+            return _coerce(words, kind, where)
         try:
             listed = json.loads(value)
         except ValueError:

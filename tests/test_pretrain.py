@@ -23,10 +23,11 @@ from electra.cli import run
 from electra.config import PretrainConfig
 from electra.corpus.batches import CorpusSource
 from electra.corpus.folder import Corpus
+from electra.corpus.streams import examples_of
 from electra.corpus.tokenizer import SpecialIds, load_tokenizer, num_ids
 from electra.errors import ConfigError, DataError, OutputExistsError
 from electra.objectives.objective import build_objective
-from electra.pretrain import examples_of, pretrain
+from electra.pretrain import pretrain
 from electra.recipe import read_recipe, recipe_names, resolve
 from electra.training.checkpoint import CheckpointStore
 from electra.training.loggers import read_metrics

@@ -231,7 +231,7 @@ def test_the_parts_are_of_the_best_or_the_last_step(
 ) -> None:
     losses = iter([5.0, 3.0, 4.0, 4.5, 3.0])
 
-    def probe(*_: Any) -> dict[str, float]:
+    def probe(*_: Any, **__: Any) -> dict[str, float]:
         return {"generator_loss": next(losses), "discriminator_loss": 0.1}
 
     monkeypatch.setattr(verb, "probe", probe)

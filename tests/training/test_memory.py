@@ -11,10 +11,11 @@ from transformers.models.electra.modeling_electra import ElectraIntermediate
 
 from electra.corpus.batches import CorpusSource
 from electra.corpus.folder import Corpus
+from electra.corpus.streams import examples_of
 from electra.corpus.tokenizer import SpecialIds, load_tokenizer, num_ids
 from electra.errors import ConfigError
 from electra.objectives.objective import build_objective
-from electra.pretrain import examples_of, pretrain
+from electra.pretrain import pretrain
 from electra.training import memory
 from electra.training.checkpoint import CheckpointStore
 from tests.shapes import tiny_config
