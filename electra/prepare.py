@@ -16,7 +16,6 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -48,7 +47,7 @@ from electra.corpus.preparation_report import tell
 from electra.corpus.sources import PART_BYTES, Source, plan_parts, read_sources
 from electra.corpus.stages import Plan
 from electra.corpus.tokenizer import load_tokenizer, tokenizer_hash
-from electra.corpus.tokenizer_report import SAMPLE_CHARS
+from electra.corpus.tokenizer_report import LEAST_SAMPLE_CHARS, SAMPLE_CHARS
 from electra.corpus.tokenizer_training import KINDS, train_tokenizer
 from electra.corpus.words import load_segmenter
 from electra.corpus.work_folder import (
@@ -61,7 +60,7 @@ from electra.corpus.work_folder import (
     spooled,
 )
 from electra.corpus.work_keys import KEY, keep_if, part_keys, shards_key, tokenizer_key
-from electra.corpus.worker import run_parts
+from electra.corpus.worker import LocalRunner
 from electra.errors import ConfigError, DataError, OutputExistsError, UserError, did_you_mean
 from electra.training.loggers import progress_bar
 from electra.training.run_folder import move_aside
@@ -221,7 +220,7 @@ def _runner(
     if workers is None:
         total = sum(part.size for part in plan.parts)
         workers = _cores() if total > ALONE_BYTES or len(plan.parts) > 8 else 1
-    return contextlib.nullcontext(partial(run_parts, workers=workers))
+    return LocalRunner(workers)
 
 
 def _work(plan: Plan, run: RunStage, copies: Mapping[str, str], bar: Any) -> dict[str, Any]:
@@ -247,8 +246,9 @@ def _work(plan: Plan, run: RunStage, copies: Mapping[str, str], bar: Any) -> dic
     done = sum(sizes) - sum(sizes[n] for n in todo)
     with _Task(bar, "writing token shards", sum(sizes), done) as task:
         run(plan, "encode", todo, tick=task)
-    with _Task(bar, "checking the tokenizer", min(SAMPLE_CHARS, sum(sizes))) as task:
-        return corpus_manifest(plan, tokenizer, selected, copies, task)
+    sample = min(SAMPLE_CHARS, max(LEAST_SAMPLE_CHARS, sum(sizes) // 100))
+    with _Task(bar, "checking the tokenizer", min(sample, sum(sizes))) as task:
+        return corpus_manifest(plan, tokenizer, selected, copies, sample, task)
 
 
 class _Task:

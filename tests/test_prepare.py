@@ -290,7 +290,7 @@ def test_sigterm_leaves_nothing_behind(
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(10)  # the signal comes within
 
-    monkeypatch.setattr(electra.prepare, "run_parts", stopped)
+    monkeypatch.setattr(electra.prepare.LocalRunner, "__call__", stopped)
     assert run(["prepare", str(source), "--output", str(tmp_path / "c")]) == 143
     assert len(seen) == 1
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]

@@ -23,7 +23,7 @@ from electra.corpus.shards import dtype_of
 from electra.corpus.stages import Plan, encoded
 from electra.corpus.text_store import TextStore
 from electra.corpus.tokenizer import num_ids, tokenizer_hash
-from electra.corpus.tokenizer_report import SAMPLE_CHARS, tokenizer_report
+from electra.corpus.tokenizer_report import tokenizer_report
 from electra.errors import DataError
 
 MANIFEST = "manifest.json"
@@ -34,6 +34,7 @@ def corpus_manifest(
     tokenizer: Tokenizer,
     selected: Selected,
     copies: Mapping[str, str],
+    sample: int,
     tick: Callable[[int], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Gather what all parts have found, and write it to the folder of the work.
@@ -43,7 +44,8 @@ def corpus_manifest(
         tokenizer: the corpus's.
         selected: of `select`.
         copies: files that were left out -> the same file under an earlier name.
-        tick: bytes of the text that describes the tokenizer, of some `SAMPLE_CHARS`.
+        sample: bytes of text that the tokenizer is described by, about.
+        tick: how many of them are read.
 
     Raises:
         DataError: there are no two documents with tokens.
@@ -95,7 +97,7 @@ def corpus_manifest(
             "settings": asdict(settings),
             "language": language_facts(trained, settings.tokenizer_kind) if own else None,
             "tokenizer_report": tokenizer_report(
-                tokenizer, tokenizer_sample(plan, SAMPLE_CHARS, tick, unseen=True)
+                tokenizer, tokenizer_sample(plan, sample, tick, unseen=True)
             ),
         },
     )

@@ -8,6 +8,7 @@ folder; a part that is done says so by a file, and is not done again.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -196,12 +197,23 @@ def clean(plan: Plan, number: int, tick: Tick) -> None:
         )
 
 
+@functools.lru_cache(maxsize=1)
+def _encoder(
+    folder: Path, segmenter: str, _written: tuple[int, int]
+) -> tuple[DocumentEncoder, SpecialIds, int]:
+    """With the special ids and V; the same for all parts, as reading a tokenizer takes a while."""
+    tokenizer = load_tokenizer(folder)
+    tokenizer.encode_special_tokens = True  # "[MASK]" in a text is text, not the token
+    encoder = DocumentEncoder(tokenizer, load_segmenter(segmenter))
+    return encoder, SpecialIds.of(tokenizer), num_ids(tokenizer)
+
+
 def encode(plan: Plan, number: int, tick: Tick) -> None:
     """Write the token shards of a part."""
-    tokenizer = load_tokenizer(plan.folder)
-    tokenizer.encode_special_tokens = True  # "[MASK]" in a text is text, not the token
-    special, vocab_size = SpecialIds.of(tokenizer), num_ids(tokenizer)
-    encoder = DocumentEncoder(tokenizer, load_segmenter(plan.settings.segmenter))
+    file = (plan.folder / "tokenizer.json").stat()
+    encoder, special, vocab_size = _encoder(
+        plan.folder, plan.settings.segmenter, (file.st_mtime_ns, file.st_size)
+    )
     store = TextStore(plan.texts(number))
     selection = read_selection(plan.selection(number))
     source = plan.parts[number].pieces[0].source

@@ -19,6 +19,8 @@ from electra.corpus.words import word_starts
 
 SAMPLE_CHARS = 2_000_000
 """Characters of the texts that a report reads; what follows is left out."""
+LEAST_SAMPLE_CHARS = 300_000
+"""What is read of a small corpus, of which a hundredth would be less."""
 MOST_SHOWN = 20
 KINDS = (
     *("special", "words", "continuations", "single_characters", "digits", "han"),

@@ -4,8 +4,8 @@
 
 A line on standard input is `STAGE NUMBER`; on standard output come lines of JSON: `{"bytes": n}`
 as it goes on, then `{"done": number}` or `{"error": message, "kind": class}`. It ends with its
-input, in the middle of a part, too, so it never outlives who started it. `run_parts` starts some of
-them, or does the work by itself.
+input, in the middle of a part, too, so it never outlives who started it. `LocalRunner` starts some
+of them, or does the work by itself.
 """
 
 from __future__ import annotations
@@ -87,38 +87,65 @@ def _watch(parent: int) -> None:
     os._exit(1)
 
 
-def run_parts(plan: Plan, stage: str, numbers: Sequence[int], *, workers: int, tick: Tick) -> None:
-    """Do a stage of parts, in as many processes as there are workers, in any order.
+class LocalRunner:
+    """Does stages of parts in processes of this machine, which stay from stage to stage."""
 
-    Args:
-        plan: what there is to do.
-        stage: a name in `STAGES`.
-        numbers: of the parts.
-        workers: 1: no further process.
-        tick: how far it is.
+    def __init__(self, workers: int) -> None:
+        """`workers`: how many processes; 1: none but this one."""
+        self._workers = workers
+        self._processes: list[subprocess.Popen[str]] = []
+        self._threads: list[threading.Thread] = []
 
-    Raises:
-        ElectraError: of the first part that failed; the others are stopped.
-    """
-    if workers == 1 or len(numbers) < 2:
+    def __enter__(self) -> LocalRunner:
+        """Itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the processes."""
+        self._stop()
+
+    def __call__(self, plan: Plan, stage: str, numbers: Sequence[int], *, tick: Tick) -> None:
+        """Do a stage of parts, in any order.
+
+        Args:
+            plan: what there is to do.
+            stage: a name in `STAGES`.
+            numbers: of the parts.
+            tick: how far it is.
+
+        Raises:
+            ElectraError: of the first part that failed; the others are stopped.
+        """
+        if self._workers == 1 or len(numbers) < 2:
+            for number in numbers:
+                STAGES[stage](plan, number, tick)
+            return
+        count = min(self._workers, len(numbers))
+        if len(self._processes) != count:
+            self._stop()
+            threads = max(1, self._workers // count)
+            self._processes = [_start(plan.folder, threads=threads) for _ in range(count)]
+        try:
+            self._run(plan, stage, numbers, tick)
+        except BaseException:
+            self._stop()
+            raise
+
+    def _run(self, plan: Plan, stage: str, numbers: Sequence[int], tick: Tick) -> None:
+        waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
         for number in numbers:
-            STAGES[stage](plan, number, tick)
-        return
-    waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
-    for number in numbers:
-        waiting.put(number)
-    heard: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
-    count = min(workers, len(numbers))
-    processes = [_start(plan.folder, threads=max(1, workers // count)) for _ in range(count)]
-    threads = [
-        threading.Thread(target=_serve, args=(process, plan, stage, waiting, heard), daemon=True)
-        for process in processes
-    ]
-    try:
-        for thread in threads:
+            waiting.put(number)
+        heard: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        self._threads = [
+            threading.Thread(
+                target=_serve, args=(process, plan, stage, waiting, heard), daemon=True
+            )
+            for process in self._processes
+        ]
+        for thread in self._threads:
             thread.start()
         ended, left = 0, set(numbers)
-        while ended < count:
+        while ended < len(self._processes):
             message = heard.get()
             if message is None:
                 ended += 1
@@ -130,11 +157,13 @@ def run_parts(plan: Plan, stage: str, numbers: Sequence[int], *, workers: int, t
                 tick(message.get("bytes", 0))
         if left:
             raise ElectraError(f"{len(left)} parts were not prepared; run the same command again")
-    finally:
+
+    def _stop(self) -> None:
+        processes, self._processes = self._processes, []
         for process in processes:
             process.kill()
             process.wait()
-        for thread in threads:
+        for thread in self._threads:  # they read to the end
             thread.join()
         for process in processes:
             for pipe in (process.stdin, process.stdout):
