@@ -293,7 +293,7 @@ def test_without_matplotlib_a_line_says_so(tmp_path: Path, monkeypatch: pytest.M
     examples = [LabelledExample(0, "t", label="a")]
     page = written(tmp_path, text_task(["a", "b"]), examples, [label_of("b", 0.7, ["a", "b"])])
     assert "<svg" not in page
-    assert 'Figures need matplotlib: pip install &quot;electra[plot]&quot;' in page
+    assert "Figures need matplotlib: pip install &quot;electra[plot]&quot;" in page
     assert "expected calibration error (15 bins)" in page
 
 

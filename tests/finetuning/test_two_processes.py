@@ -1,31 +1,20 @@
 """Processes that see other last bits, or other folders, still decide alike."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from torch import multiprocessing as mp
 
 from electra.tasks.text_classification import TextClassification
 from tests.toy_runs import config, make_home, run
+from tests.two_processes import in_two_processes
 
 PATIENT = {"max_steps": 40, "eval_steps": 2, "early_stopping_patience": 3, "restarts": 0}
 COLLAPSING = {"max_steps": 6, "global_batch_size": 16, "restarts": 1}
 
 
-def _rank(rank: int, folder: str, port: int) -> None:
-    os.environ |= {
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "WORLD_SIZE": "2",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-    }
-    torch.set_num_threads(1)
-    home = Path(folder)
+def _rank(rank: int, home: Path) -> None:
     usual, asked = TextClassification.metrics, []
 
     def apart(self: TextClassification, *given: Any) -> dict[str, float]:
@@ -54,8 +43,7 @@ def _rank(rank: int, folder: str, port: int) -> None:
 
 def test_early_stopping_and_restarts_are_the_main_process_s(tmp_path: Path) -> None:
     home = make_home(tmp_path)
-    port = 29_800 + os.getpid() % 90
-    mp.spawn(_rank, args=(str(home), port), nprocs=2, join=True)  # type: ignore[no-untyped-call]
+    in_two_processes(_rank, home)
     one, other = (json.loads((home / f"rank-{rank}.json").read_text()) for rank in (0, 1))
     assert one == other
     report = json.loads((home / "stopped" / "report.json").read_text())

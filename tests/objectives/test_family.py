@@ -1,13 +1,11 @@
 """What holds for every objective: a file, a page, exact resuming, ties in many processes."""
 
 import importlib
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import multiprocessing as mp
 
 from electra.config import PretrainConfig
 from electra.config.objective import OBJECTIVES
@@ -21,6 +19,7 @@ from tests.golden.remake import VOCAB, Counting, Rows
 from tests.objectives.build import SPECIAL
 from tests.shapes import tiny_config
 from tests.test_pretrain import StopAt, assert_same_bits, rows_of
+from tests.two_processes import in_two_processes
 
 DOCS = Path(__file__).parents[2] / "docs" / "objectives.md"
 SAME_SIZE = {"generator_size": 1.0, "generator_layers": None}
@@ -101,15 +100,7 @@ def trained(sharing: str, world: World) -> tuple[PretrainingObjective, list[dict
     return objective, rows.rows
 
 
-def _rank(rank: int, folder: str, port: int) -> None:
-    os.environ |= {
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "WORLD_SIZE": "2",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-    }
-    torch.set_num_threads(1)
+def _rank(rank: int, folder: Path) -> None:
     world = join_world()
     for sharing in ("embeddings", "gdes", "all"):
         objective, rows = trained(sharing, world)
@@ -122,8 +113,7 @@ def _rank(rank: int, folder: str, port: int) -> None:
 
 def test_two_processes_share_as_one_does(tmp_path: Path) -> None:
     """Same weights on both ranks as in one process, and as many tensors: ties hold."""
-    port = 29_900 + os.getpid() % 90
-    mp.spawn(_rank, args=(str(tmp_path), port), nprocs=2, join=True)  # type: ignore[no-untyped-call]
+    in_two_processes(_rank, tmp_path)
     for sharing in ("embeddings", "gdes", "all"):
         objective, rows = trained(sharing, World())
         for rank in (0, 1):

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 from torch import Tensor, nn
 
 from electra.config import LoggingConfig, OptimizerConfig, ScheduleConfig, TrainingConfig
@@ -17,6 +16,7 @@ from electra.training.distributed import join_world, leave_world
 from electra.training.loop import Batch, StepOutput, fit
 from electra.training.optimizer import build_optimizer
 from electra.training.schedule import Budget, TrainState
+from tests.two_processes import in_two_processes
 
 
 class TwoLosses(nn.Module):
@@ -129,29 +129,17 @@ def test_losses_are_means_over_their_own_targets() -> None:
     assert rows[0]["loss"] == pytest.approx(means["first"] + 3 * means["second"], rel=1e-5)
 
 
-def _rank(rank: int, folder: str, port: int) -> None:
-    os.environ |= {
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "WORLD_SIZE": "2",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-    }
-    torch.set_num_threads(1)
+def _rank(rank: int, folder: Path) -> None:
     world = join_world()
     module, rows = train(micro=2, world=world)
     if rank == 0:
         torch.save({"weights": module.state_dict(), "rows": rows}, f"{folder}/ranks.pt")
     world.wait()
     leave_world(world)
-    # What is left of the group aborts the process at its exit, now and then.
-    threads = [Path(f"/proc/self/task/{t}/comm").read_text() for t in os.listdir("/proc/self/task")]
-    assert not [name for name in threads if "gloo" in name], threads
 
 
-def test_two_processes_are_as_one(tmp_path: Any) -> None:
-    port = 29_600 + os.getpid() % 300
-    mp.spawn(_rank, args=(str(tmp_path), port), nprocs=2, join=True)  # type: ignore[no-untyped-call]
+def test_two_processes_are_as_one(tmp_path: Path) -> None:
+    in_two_processes(_rank, tmp_path)
     saved = torch.load(tmp_path / "ranks.pt", weights_only=True)
     whole, rows = train()
     for name, tensor in whole.state_dict().items():

@@ -1,12 +1,10 @@
 """Steps whose loss or gradient is no number: not applied, counted, told, and ended at a limit."""
 
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 
 from electra.config import LoggingConfig, OptimizerConfig, ScheduleConfig, TrainingConfig
 from electra.errors import DivergedError
@@ -16,6 +14,7 @@ from electra.training.loop import Batch, StepOutput, fit
 from electra.training.optimizer import build_optimizer
 from electra.training.schedule import Budget, TrainState
 from tests.training.test_loop import Rows, Source, TwoLosses
+from tests.two_processes import in_two_processes
 
 BATCH = 8
 OPTIMIZER = OptimizerConfig(learning_rate=0.05, max_grad_norm=1.0)
@@ -215,15 +214,7 @@ def test_the_row_of_bad_steps_is_counted_on_after_a_resume(tmp_path: Path) -> No
     assert state.step == 6
 
 
-def _rank(rank: int, folder: str, port: int) -> None:
-    os.environ |= {
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "WORLD_SIZE": "2",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-    }
-    torch.set_num_threads(1)
+def _rank(rank: int, folder: Path) -> None:
     world = join_world()
     objective, _, state, rows = run({3}, gradient=False, world=world)
     kept = {"weights": objective.state_dict(), "skipped": state.skipped_steps}
@@ -234,8 +225,7 @@ def _rank(rank: int, folder: str, port: int) -> None:
 
 
 def test_a_loss_that_is_bad_in_one_process_skips_the_step_in_all(tmp_path: Path) -> None:
-    port = 29_900 + os.getpid() % 90
-    mp.spawn(_rank, args=(str(tmp_path), port), nprocs=2, join=True)  # type: ignore[no-untyped-call]
+    in_two_processes(_rank, tmp_path)
     one, other = (torch.load(tmp_path / f"rank-{r}.pt", weights_only=True) for r in (0, 1))
     assert one["skipped"] == other["skipped"] == 1
     assert one["told"] == other["told"] == [3]
