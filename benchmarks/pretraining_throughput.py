@@ -382,7 +382,10 @@ def _products_of(step: Callable[[], None], facts: dict[str, Any]) -> Callable[[]
     products = []
     for factors, count in found.items():
         left, right = (
-            torch.empty_strided(shape, stride, dtype=dtype).normal_()
+            # gradients of sums have strides of 0
+            torch.randn(1 + sum((n - 1) * s for n, s in zip(shape, stride, strict=True)))
+            .to(dtype)
+            .as_strided(shape, stride)
             for shape, stride, dtype in factors
         )
         products.append((left, right, torch.matmul(left, right), count))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 from statistics import median
 from typing import Any
 
@@ -72,7 +73,7 @@ def loss_spike(rows: Sequence[Row]) -> str | None:
     """
     names = _losses(rows[-1])
     before: list[Row] = []
-    for row in reversed(rows[:-1]):
+    for row in islice(reversed(rows), 1, None):
         found = _losses(row)
         if found and found != names:
             break

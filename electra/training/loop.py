@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
-from types import FrameType
 from typing import Any, Protocol
 
 import torch
@@ -32,6 +31,7 @@ from electra.training.loggers import Logger
 from electra.training.meters import Meter
 from electra.training.optimizer import clip_gradients, set_learning_rate
 from electra.training.schedule import Budget, TrainState, lr_factor
+from electra.training.signals import noted_signals
 
 Batch = dict[str, Tensor]
 
@@ -125,7 +125,7 @@ def fit(
     evaluated_step = saved_step = state.step
     objective.train()
     logger.show(budget.progress(state), "")
-    with _signals() as caught:
+    with noted_signals() as caught:
         while True:
             progress = budget.progress(state)
             done = progress >= 1 or (stop is not None and stop())
@@ -379,31 +379,3 @@ def _mark(progress: float) -> int:
 
 def _due(steps: int | None, step: int, passed_mark: bool) -> bool:
     return passed_mark if steps is None else step % steps == 0
-
-
-@dataclass
-class _Caught:
-    number: int | None = None
-
-
-@contextmanager
-def _signals() -> Iterator[_Caught]:
-    """Note SIGINT and SIGTERM instead of dying; a second one takes the usual way."""
-    caught = _Caught()
-    numbers = (signal.SIGINT, signal.SIGTERM)
-
-    def note(number: int, _frame: FrameType | None) -> None:
-        caught.number = number
-        for other in numbers:
-            signal.signal(other, before[other])
-
-    try:
-        before = {number: signal.signal(number, note) for number in numbers}
-    except ValueError:  # not in the main thread: signals are somebody else's
-        yield caught
-        return
-    try:
-        yield caught
-    finally:
-        for number in numbers:
-            signal.signal(number, before[number])

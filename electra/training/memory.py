@@ -111,7 +111,7 @@ def fitting_micro_batch(
         available: bytes; none: what is free now.
 
     Returns:
-        Rows; 2 (or all, if they are fewer) where not even those seem to have room.
+        Rows; where none seems to have room the smallest divisor above 1, or all of two or fewer.
     """
     if share <= 2:
         return share

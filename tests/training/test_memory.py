@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers.models.electra.modeling_electra import ElectraIntermediate
 
 from electra.corpus.batches import CorpusSource
@@ -20,6 +21,7 @@ from electra.training import memory
 from electra.training.checkpoint import CheckpointStore
 from tests.shapes import tiny_config
 from tests.test_pretrain import assert_same_bits
+from tests.toy_runs import make_home, run
 
 CPU = torch.device("cpu")
 DROPOUT = {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}
@@ -135,3 +137,16 @@ def test_what_auto_cannot_try(tmp_path: Path) -> None:
         )
     with pytest.raises(ConfigError, match=r"it must be a whole number or auto$"):
         tiny_config("modern", training={"micro_batch_size": "all"})
+
+
+def test_fine_tuning_within_the_memory_there_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = make_home(tmp_path)
+    monkeypatch.setattr(memory, "free_memory", lambda _: 0)
+    few = {"max_steps": 4, "global_batch_size": 16}
+    run(home, home / "two", few | {"micro_batch_size": 2})
+    run(home, home / "auto", few | {"micro_batch_size": "auto", "gradient_checkpointing": True})
+    assert rows_at_once(home / "auto") == 2
+    one, other = (load_file(home / name / "model.safetensors") for name in ("two", "auto"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
