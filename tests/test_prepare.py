@@ -18,7 +18,7 @@ from electra.config import PrepareSettings
 from electra.corpus.folder import Corpus
 from electra.errors import ConfigError, DataError, OutputExistsError
 from electra.prepare import prepare
-from electra.training.loop import _signals
+from electra.training.signals import noted_signals
 from tests.conftest import make_text
 
 
@@ -302,7 +302,7 @@ def test_sigterm_in_training_is_trainings(monkeypatch: pytest.MonkeyPatch, tmp_p
     noted = []
 
     def trained(*_arguments: object, **_settings: object) -> None:
-        with _signals() as caught:
+        with noted_signals() as caught:
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(0.01)
             noted.append(caught.number)
