@@ -36,6 +36,7 @@ from electra.objectives.masking import apply_masks
 from electra.objectives.replaced_token_detection import ReplacedTokenDetection
 from electra.recipe import resolve
 from electra.training.loop import Batch, fit
+from electra.training.noise import Noise
 from electra.training.optimizer import build_optimizer
 from electra.training.schedule import Budget, TrainState
 
@@ -153,7 +154,7 @@ class Golden:
 class GivenMasks(ReplacedTokenDetection):
     """The objective with masked positions from outside."""
 
-    def prepare(self, batch: Batch, generator: torch.Generator) -> tuple[Batch, dict[str, Tensor]]:
+    def prepare(self, batch: Batch, noise: Noise) -> tuple[Batch, dict[str, Tensor]]:
         """The batch with its own masks in place of random ones."""
         masked = apply_masks(
             batch["input_ids"],
@@ -186,9 +187,9 @@ class Deviation:
 def forward_deviations(golden: Golden) -> list[Deviation]:
     """The first forward pass against `forward.npz`."""
     objective, batch, expected = golden.objective().eval(), golden.batch(), golden.load("forward")
-    generator = torch.Generator().manual_seed(0)
-    prepared, counts = objective.prepare(batch, generator)
-    judged = objective.judge(prepared, generator)
+    noise = Noise(0)
+    prepared, counts = objective.prepare(batch, noise)
+    judged = objective.judge(prepared, noise)
     real, used = batch["attention_mask"].bool(), batch["masked_weights"] > 0
     assert judged.generator_logits is not None
     close = {
@@ -211,7 +212,7 @@ def forward_deviations(golden: Golden) -> list[Deviation]:
         Deviation(name, _largest(ours[where], _tensor(expected[name])[where]), 1e-5, "absolute")
         for name, (ours, where) in close.items()
     ]
-    losses = objective.forward(prepared, generator).losses
+    losses = objective.forward(prepared, noise).losses
     means = {name: float(loss / counts[name]) for name, loss in losses.items()}
     weights = objective.loss_weights
     means["loss"] = sum(weights[name] * value for name, value in means.items())

@@ -239,11 +239,10 @@ def _samples(split: Split, tokenizer: Tokenizer, count: int) -> list[dict[str, A
 
 def _masked(split: Split, tokenizer: Tokenizer, count: int) -> list[dict[str, Any]]:
     """Examples as the generator reads them, by tokens and by whole words."""
-    import torch
-
     from electra.config import ObjectiveConfig
     from electra.corpus.batches import as_batch
     from electra.objectives.masking import choose_and_mask
+    from electra.training.noise import Noise
 
     special, objective = SpecialIds.of(tokenizer), ObjectiveConfig()
     length = min(_SHOWN_TOKENS, max(8, split.num_tokens))
@@ -260,7 +259,7 @@ def _masked(split: Split, tokenizer: Tokenizer, count: int) -> list[dict[str, An
             special,
             mask_prob=objective.mask_prob,
             mask_token_prob=objective.mask_token_prob,
-            generator=torch.Generator().manual_seed(0),
+            noise=Noise(0),
             masking=masking,
             starts_word=batch["starts_word"],
         )

@@ -31,7 +31,7 @@ from electra.pretrain import pretrain
 from electra.recipe import read_recipe, recipe_names, resolve
 from electra.training.checkpoint import CheckpointStore
 from electra.training.loggers import read_metrics
-from electra.training.loop import example_generator
+from electra.training.noise import Noise
 from electra.training.optimizer import build_optimizer
 from tests.shapes import tiny_config
 from tests.tiny import make_encoder
@@ -337,6 +337,24 @@ def test_a_warm_start_needs_a_generator_of_the_same_width() -> None:
         tiny_config("classic", objective={"warm_start": 0.5})
 
 
+@pytest.mark.parametrize("name", ["replaced_token_detection", "electric", "self_augmented"])
+def test_micro_batches_read_the_same_masks_and_samples(
+    corpus: Path, tmp_path: Path, name: str
+) -> None:
+    losses = []
+    for micro in (None, 2):
+        config = tiny_config(
+            "modern",
+            objective={"name": name},
+            training={"max_steps": 6, "micro_batch_size": micro, "dtype": "float32"},
+            logging={"log_steps": 1},
+        )
+        pretrain(data=corpus, output=tmp_path / str(micro), config=config)
+        rows = read_metrics(tmp_path / str(micro) / "metrics.jsonl")
+        losses.append([row["loss"] for row in rows if "lr" in row])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
 def first_losses(corpus: Path, run: Path, config: PretrainConfig) -> dict[str, float]:
     """What the networks in a run's last checkpoint make of the first batch."""
     tokenizer = load_tokenizer(corpus)
@@ -347,10 +365,10 @@ def first_losses(corpus: Path, run: Path, config: PretrainConfig) -> dict[str, f
     seed = config.training.seed
     examples = examples_of(Corpus(corpus), "train", config, special)
     batch = CorpusSource(examples, seed=seed).batch(0, config.training.global_batch_size)
-    generator = example_generator(seed, 0, torch.device("cpu"))
-    batch, counts = objective.prepare(batch, generator)
+    drawn = Noise(seed)
+    batch, counts = objective.prepare(batch, drawn)
     with torch.no_grad():
-        losses = objective(batch, generator).losses
+        losses = objective(batch, drawn).losses
     return {name: float(loss / counts[name]) for name, loss in losses.items()}
 
 

@@ -22,6 +22,7 @@ from electra.errors import ConfigError
 from electra.model.flops import train_flops
 from electra.recipe import nest, option_rows, resolve, to_toml
 from electra.training.loop import Batch, StepOutput, fit
+from electra.training.noise import Noise
 from electra.training.optimizer import build_optimizer
 from electra.training.schedule import Budget, TrainState
 from tests.shapes import tiny_config
@@ -127,16 +128,16 @@ class Reader(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(1))
-        self.noise: list[int] = []
+        self.noise: list[float] = []
 
     def begin_step(self, progress: float) -> None:
         pass
 
-    def prepare(self, batch: Batch, generator: torch.Generator) -> tuple[Batch, dict[str, Tensor]]:
-        self.noise.append(generator.initial_seed())
+    def prepare(self, batch: Batch, noise: Noise) -> tuple[Batch, dict[str, Tensor]]:
+        self.noise.append(float(noise.uniform((1, 1))))
         return batch, {"loss": torch.tensor(len(batch["input_ids"]))}
 
-    def forward(self, batch: Batch, generator: torch.Generator) -> StepOutput:
+    def forward(self, batch: Batch, noise: Noise) -> StepOutput:
         return StepOutput({"loss": (self.weight * batch["input_ids"][:, 0]).sum()})
 
 

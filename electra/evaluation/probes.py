@@ -10,13 +10,14 @@ from torch import Tensor
 
 from electra.evaluation.metrics import auc
 from electra.objectives.objective import ProbeOutput, SeenText
-from electra.training.loop import Batch, example_generator
+from electra.training.loop import Batch
+from electra.training.noise import Noise
 
 
 class Probed(Protocol):
     """An objective that can be probed."""
 
-    def probe(self, batch: Batch, generator: torch.Generator) -> ProbeOutput:
+    def probe(self, batch: Batch, noise: Noise) -> ProbeOutput:
         """Sums and scores of one batch."""
 
 
@@ -36,9 +37,10 @@ def probe(
     sums: dict[str, list[Tensor | float]] = {}
     scores: list[Tensor] = []
     truth: list[Tensor] = []
-    for number, batch in enumerate(batches):
+    rows = 0
+    for batch in batches:
         moved = {name: tensor.to(device) for name, tensor in batch.items()}
-        output = objective.probe(moved, example_generator(0, number, device))
+        output = objective.probe(moved, Noise(0, rows))
         for name, (total, count) in output.means.items():
             pair = sums.setdefault(name, [0.0, 0.0])
             pair[0] += total
@@ -46,8 +48,9 @@ def probe(
         if output.replaced_scores is not None and output.is_replaced is not None:
             scores.append(output.replaced_scores.cpu())
             truth.append(output.is_replaced.cpu())
-        if number == 0 and show is not None and output.seen is not None:
+        if rows == 0 and show is not None and output.seen is not None:
             show(batch, output.seen)
+        rows += len(batch["input_ids"])
     result = {name: float(total) / max(float(count), 1.0) for name, (total, count) in sums.items()}
     if scores:
         result |= _discriminator_metrics(torch.cat(scores), torch.cat(truth))

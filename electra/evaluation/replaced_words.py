@@ -16,6 +16,7 @@ from transformers import (
 )
 
 from electra.objectives.sampling import sample_tokens
+from electra.training.noise import Noise
 
 
 @dataclass(frozen=True)
@@ -77,10 +78,10 @@ def replace_words(
     tokenizer: Any = AutoTokenizer.from_pretrained(folder)
     words = text.split(" ")
     ids = [tokenizer.encode(word, add_special_tokens=False) for word in words]
-    generator = torch.Generator().manual_seed(seed)
+    noise = Noise(seed)
     single = [i for i, pieces in enumerate(ids) if len(pieces) == 1 and words[i].isalpha()]
     count = min(len(single), max(1, round(share * len(words))))
-    order = torch.randperm(len(single), generator=generator)[:count].tolist()
+    order = noise.uniform((1, len(single)))[0].argsort()[:count].tolist()
     chosen = sorted(single[i] for i in order)
     if not chosen:
         return text, frozenset()
@@ -90,7 +91,7 @@ def replace_words(
     encoded = tokenizer(" ".join(masked), return_tensors="pt", truncation=True)
     logits = model(**encoded).logits[0]
     positions = (encoded["input_ids"][0] == tokenizer.mask_token_id).nonzero().flatten()
-    samples = sample_tokens(logits[positions], temperature=1.0, generator=generator).tolist()
+    samples = sample_tokens(logits[positions], temperature=1.0, noise=noise).tolist()
     replaced = set()
     for i, sample in zip(chosen, samples, strict=False):
         new = tokenizer.decode([sample]).strip()

@@ -41,6 +41,7 @@ from electra.tasks.task import task_class
 from electra.tasks.task_options import check_options
 from electra.training.device import training_attention
 from electra.training.loop import Batch, StepOutput
+from electra.training.noise import Noise
 from electra.training.run_identity import identity
 
 _KEYS = ("task", "train", "validation", "weight", "data", "model")
@@ -187,16 +188,16 @@ class _TaskObjectives(nn.Module):
         for objective in self._each():
             objective.begin_step(progress)
 
-    def prepare(self, batch: Batch, generator: torch.Generator) -> tuple[Batch, dict[str, Tensor]]:
+    def prepare(self, batch: Batch, noise: Noise) -> tuple[Batch, dict[str, Tensor]]:
         """As the task of the batch does."""
         number, own = self._split(batch)
-        prepared, counts = self._each()[number].prepare(own, generator)
+        prepared, counts = self._each()[number].prepare(own, noise)
         return prepared | {_WHICH: batch[_WHICH]}, counts
 
-    def forward(self, batch: Batch, generator: torch.Generator) -> StepOutput:
+    def forward(self, batch: Batch, noise: Noise) -> StepOutput:
         """Its loss; the metrics under the task's name."""
         number, own = self._split(batch)
-        output: StepOutput = self.objectives[number](own, generator)
+        output: StepOutput = self.objectives[number](own, noise)
         name = self.names[number]
         metrics = {f"{name}.{key}": value for key, value in output.metrics.items()}
         return StepOutput(output.losses, metrics)

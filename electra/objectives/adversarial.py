@@ -45,6 +45,7 @@ from electra.objectives.masked_lm import masked_lm_means
 from electra.objectives.objective import Networks, ProbeOutput, SeenText, count_real
 from electra.objectives.replaced_token_detection import Judged, ReplacedTokenDetection
 from electra.training.loop import Batch, StepOutput
+from electra.training.noise import Noise
 
 
 @dataclass
@@ -92,13 +93,13 @@ class Adversarial(ReplacedTokenDetection):
             "baseline_loss": num_masked,
         }
 
-    def judge(self, batch: Batch, generator: torch.Generator) -> Played:
+    def judge(self, batch: Batch, noise: Noise) -> Played:
         """Propose, corrupt, read, score."""
         generator_hidden = self.model.generator_hidden(
             batch["masked_input_ids"], batch, batch["masked_positions"]
         )
         logits = self.model.generator_token_logits(generator_hidden)
-        corrupted, is_replaced = self.corrupt(batch, logits, generator)
+        corrupted, is_replaced = self.corrupt(batch, logits, noise)
         hidden = self.model.encoder_hidden(corrupted, batch)
         scores = self.model.replaced_logits(hidden).float()
         return Played(logits, corrupted, is_replaced, hidden, scores, generator_hidden)
@@ -115,9 +116,9 @@ class Adversarial(ReplacedTokenDetection):
         with torch.autocast(generator_hidden.device.type, enabled=False):
             return generator_hidden.detach().float() @ self.baseline
 
-    def forward(self, batch: Batch, generator: torch.Generator) -> StepOutput:
+    def forward(self, batch: Batch, noise: Noise) -> StepOutput:
         """Losses summed over their targets."""
-        played = self.judge(batch, generator)
+        played = self.judge(batch, noise)
         assert played.generator_logits is not None
         weights, positions = batch["masked_weights"], batch["masked_positions"]
         rewards = self.rewards(played, batch)  # (B, P)
@@ -140,13 +141,13 @@ class Adversarial(ReplacedTokenDetection):
         )
 
     @torch.no_grad()
-    def probe(self, batch: Batch, generator: torch.Generator) -> ProbeOutput:
+    def probe(self, batch: Batch, noise: Noise) -> ProbeOutput:
         """The discriminator's scores, the generator as a masked LM, its reward and entropy (nats).
 
         An entropy that falls towards 0 is the lack of variety that the paper reports.
         """
-        batch, counts = self.prepare(batch, generator)
-        played = self.judge(batch, generator)
+        batch, counts = self.prepare(batch, noise)
+        played = self.judge(batch, noise)
         logits = played.generator_logits
         assert logits is not None
         weights = batch["masked_weights"]

@@ -31,6 +31,7 @@ from electra.objectives.masking import with_masks
 from electra.objectives.objective import Networks, ProbeOutput, SeenText, count_real, real_tokens
 from electra.objectives.proposals import ProposingObjective
 from electra.training.loop import Batch, StepOutput
+from electra.training.noise import Noise
 
 
 class AllTokensMLM(ProposingObjective):
@@ -55,18 +56,18 @@ class AllTokensMLM(ProposingObjective):
         """Of both networks."""
         return {"generator_loss": self.config.generator_weight, "all_tokens_loss": 1.0}
 
-    def prepare(self, batch: Batch, generator: torch.Generator) -> tuple[Batch, dict[str, Tensor]]:
+    def prepare(self, batch: Batch, noise: Noise) -> tuple[Batch, dict[str, Tensor]]:
         """Choose and hide tokens; every real token is a target of the encoder."""
-        batch = with_masks(batch, self.model.special, self.config, generator, self.mask_prob)
+        batch = with_masks(batch, self.model.special, self.config, noise, self.mask_prob)
         counts = {"all_tokens_loss": count_real(batch)}
         if self.trains_generator:
             counts["generator_loss"] = batch["masked_weights"].sum()
         return batch, counts
 
-    def forward(self, batch: Batch, generator: torch.Generator) -> StepOutput:
+    def forward(self, batch: Batch, noise: Noise) -> StepOutput:
         """The generator's loss over the masked positions, the encoder's over all real tokens."""
         generator_logits = self.generator_logits(batch)
-        corrupted, is_replaced = self.corrupt(batch, generator_logits, generator)  # (B, L)
+        corrupted, is_replaced = self.corrupt(batch, generator_logits, noise)  # (B, L)
         losses, _ = self.read(batch, corrupted)
         output = StepOutput({"all_tokens_loss": (losses * real_tokens(batch)).sum()})
         if generator_logits is not None:
@@ -89,11 +90,11 @@ class AllTokensMLM(ProposingObjective):
         return copy_loss(losses, scores, corrupted == originals), scores
 
     @torch.no_grad()
-    def probe(self, batch: Batch, generator: torch.Generator) -> ProbeOutput:
+    def probe(self, batch: Batch, noise: Noise) -> ProbeOutput:
         """Losses on held-out text; the copy gate is read as a discriminator."""
-        batch, counts = self.prepare(batch, generator)
+        batch, counts = self.prepare(batch, noise)
         generator_logits = self.generator_logits(batch)
-        corrupted, is_replaced = self.corrupt(batch, generator_logits, generator)
+        corrupted, is_replaced = self.corrupt(batch, generator_logits, noise)
         losses, scores = self.read(batch, corrupted)
         real = real_tokens(batch)
         means: dict[str, tuple[Tensor, Tensor | float]] = {

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from electra.training.noise import Noise
+
 SPAN_PROB = 0.2
 """p of the geometric distribution of span lengths, in words (SpanBERT, section 3.1)."""
 LONGEST_SPAN = 10
@@ -30,33 +32,30 @@ class Choice:
     """int64 below P: slots of one row with one number are shown or hidden as one; None: apart."""
 
 
-def choose_tokens(
-    candidates: Tensor, wanted: Tensor, slots: int, generator: torch.Generator
-) -> Choice:
+def choose_tokens(candidates: Tensor, wanted: Tensor, slots: int, noise: Noise) -> Choice:
     """Single tokens, in random order, each at most once.
 
     Args:
         candidates: (B, L) bool, what may be chosen.
         wanted: (B,) tokens to choose, at most `slots`; fewer where there are fewer candidates.
         slots: P.
-        generator: the only source of randomness.
+        noise: the only source of randomness.
     """
     rows, length = candidates.shape
-    noise = torch.rand(rows, length, generator=generator, device=candidates.device)
+    drawn = noise.uniform((rows, length), candidates.device)
     # candidates first, in random order
-    positions = (noise - candidates.float()).topk(slots, largest=False).indices  # (B, P)
+    positions = (drawn - candidates.float()).topk(slots, largest=False).indices  # (B, P)
     wanted = torch.minimum(wanted, candidates.sum(1))
     used = torch.arange(slots, device=candidates.device) < wanted.unsqueeze(1)
     return Choice(torch.where(used, positions, 0), used)
 
 
-def choose_with_repeats(
-    candidates: Tensor, wanted: Tensor, slots: int, generator: torch.Generator
-) -> Choice:
+def choose_with_repeats(candidates: Tensor, wanted: Tensor, slots: int, noise: Noise) -> Choice:
     """Single tokens drawn with replacement, as the reference does; arguments as `choose_tokens`."""
-    weights = candidates.float()
-    weights[:, 0] += ~candidates.any(1)  # a row without candidates must have something to draw
-    positions = torch.multinomial(weights, slots, replacement=True, generator=generator)
+    so_far = candidates.cumsum(1)  # (B, L)
+    number = noise.uniform((len(candidates), slots), candidates.device) * so_far[:, -1:]
+    number = number.long().minimum(so_far[:, -1:] - 1)  # (B, P) among the candidates, from 0
+    positions = torch.searchsorted(so_far, number, right=True)
     wanted = wanted * candidates.any(1)
     used = torch.arange(slots, device=candidates.device) < wanted.unsqueeze(1)
     return Choice(torch.where(used, positions, 0), used)
@@ -66,7 +65,7 @@ def choose_words(
     candidates: Tensor,
     wanted: Tensor,
     slots: int,
-    generator: torch.Generator,
+    noise: Noise,
     *,
     starts_word: Tensor,
 ) -> Choice:
@@ -79,13 +78,13 @@ def choose_words(
         candidates: as in `choose_tokens`.
         wanted: as there.
         slots: as there.
-        generator: as there.
+        noise: as there.
         starts_word: (B, L) bool; a word also ends before a token that is no candidate.
     """
-    noise = torch.rand(candidates.shape, generator=generator, device=candidates.device)
-    words = _find_words(candidates, starts_word).cut(wanted, slots, generator)
+    drawn = noise.uniform(candidates.shape, candidates.device)
+    words = _find_words(candidates, starts_word).cut(wanted, slots, noise)
     wanted = words.at_least_one(wanted)
-    order = (noise + (words.sizes == 0)).argsort(1)  # (B, W)
+    order = (drawn + (words.sizes == 0)).argsort(1)  # (B, W)
     sizes = words.sizes.gather(1, order)
     kept = sizes > 0
     while True:  # a few times: the words passed over get shorter each time
@@ -102,7 +101,7 @@ def choose_spans(
     candidates: Tensor,
     wanted: Tensor,
     slots: int,
-    generator: torch.Generator,
+    noise: Noise,
     *,
     starts_word: Tensor,
 ) -> Choice:
@@ -114,9 +113,9 @@ def choose_spans(
     `together`.
     """
     rows, length = candidates.shape
-    noise = torch.rand(rows, length, generator=generator, device=candidates.device)
-    lengths = _span_lengths((rows, slots), generator, candidates.device)
-    words = _find_words(candidates, starts_word).cut(wanted, slots, generator)
+    drawn = noise.uniform((rows, length), candidates.device)
+    lengths = _span_lengths((rows, slots), noise, candidates.device)
+    words = _find_words(candidates, starts_word).cut(wanted, slots, noise)
     wanted = words.at_least_one(wanted)
     place = torch.arange(length, device=candidates.device)
     span = torch.full_like(words.sizes, -1)  # (B, W) number of the span a word is in
@@ -125,7 +124,7 @@ def choose_spans(
         if not free.any():
             break
         # the free word of the least noise is any of them, each alike
-        start = torch.where(free, noise, 2.0).argmin(1, keepdim=True)  # (B, 1)
+        start = torch.where(free, drawn, 2.0).argmin(1, keepdim=True)  # (B, 1)
         behind = place >= start
         border = (span >= 0) | (words.after_gap & (place > start)) | (words.sizes == 0)
         run = behind & (place < start + lengths[:, number : number + 1])
@@ -155,7 +154,7 @@ class _Words:
         nothing = torch.zeros_like(values[:, :1])
         return torch.cat([values, nothing], 1).gather(1, self.of_token)
 
-    def cut(self, wanted: Tensor, slots: int, generator: torch.Generator) -> _Words:
+    def cut(self, wanted: Tensor, slots: int, noise: Noise) -> _Words:
         """The same words, but in rows where all are longer than P, `wanted` (B,) tokens of one.
 
         Each place that has as many tokens of its word from it on is alike. Without such rows
@@ -168,8 +167,8 @@ class _Words:
         place = torch.arange(length, device=word.device)
         last = place + wanted.unsqueeze(1) - 1  # (B, L)
         inside = (word < length) & (word.gather(1, last.clamp(0, length - 1)) == word)
-        noise = torch.rand(word.shape, generator=generator, device=word.device)
-        begin = torch.where(inside & (last < length), noise, 2.0).argmin(1, keepdim=True)
+        drawn = noise.uniform(word.shape, word.device)
+        begin = torch.where(inside & (last < length), drawn, 2.0).argmin(1, keepdim=True)
         part = (place >= begin) & (place < begin + wanted.unsqueeze(1))
         kept = torch.where(longer.unsqueeze(1), part, word < length)
         begins = torch.cat([torch.ones_like(kept[:, :1]), word[:, 1:] != word[:, :-1]], 1)
@@ -202,11 +201,9 @@ def _in_slots(chosen: Tensor, slots: int) -> Choice:
     return Choice(torch.where(used, positions, 0), used)
 
 
-def _span_lengths(
-    shape: tuple[int, int], generator: torch.Generator, device: torch.device
-) -> Tensor:
+def _span_lengths(shape: tuple[int, int], noise: Noise, device: torch.device) -> Tensor:
     """Geometric, given that it is at most `LONGEST_SPAN`: the inverse of its distribution."""
-    uniform = torch.rand(shape, generator=generator, device=device)
+    uniform = noise.uniform(shape, device)
     stay = 1 - SPAN_PROB
     tail = torch.log1p(-uniform * (1 - stay**LONGEST_SPAN)) / math.log(stay)
     return tail.ceil().clamp(1, LONGEST_SPAN).long()

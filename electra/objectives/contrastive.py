@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from electra.corpus.tokenizer import SpecialIds
 from electra.training.loop import Batch
+from electra.training.noise import Noise
 
 KEPT = 0.9
 """Share of the tokens that the crop keeps (COCO-LM, appendix A)."""
@@ -29,7 +30,7 @@ TAU = 1.0
 """Temperature of the cosines (same place)."""
 
 
-def crop(batch: Batch, special: SpecialIds, generator: torch.Generator) -> Batch:
+def crop(batch: Batch, special: SpecialIds, noise: Noise) -> Batch:
     """[CLS] and a contiguous run of nine tenths of each row's tokens: `input_ids`, `attention_mask`
     and, where the batch has them, `token_type_ids`, (B, ceil(0.9 L)).
     """
@@ -38,7 +39,7 @@ def crop(batch: Batch, special: SpecialIds, generator: torch.Generator) -> Batch
     real = batch.get("attention_mask")
     lengths = input_ids.new_full((rows,), length) if real is None else real.sum(1)  # (B,)
     kept = (lengths * KEPT).ceil().long().clamp(min=2)
-    uniform = torch.rand(rows, generator=generator, device=input_ids.device)
+    uniform = noise.uniform((rows,), input_ids.device)
     start = 1 + (uniform * (lengths - kept + 1)).long()  # of the run, after [CLS]
     slot = torch.arange(math.ceil(KEPT * length), device=input_ids.device)
     index = (start.unsqueeze(1) + slot - 1).clamp(max=length - 1)

@@ -47,6 +47,7 @@ from electra.objectives.objective import (
 )
 from electra.objectives.sampling import corrupt, sample_tokens
 from electra.training.loop import Batch, StepOutput
+from electra.training.noise import Noise
 
 
 @dataclass
@@ -90,9 +91,9 @@ class Electric(PretrainingObjective):
         """Write the two towers, which no Auto class opens."""
         self.model.two_tower.save(folder)
 
-    def prepare(self, batch: Batch, generator: torch.Generator) -> tuple[Batch, dict[str, Tensor]]:
+    def prepare(self, batch: Batch, noise: Noise) -> tuple[Batch, dict[str, Tensor]]:
         """Choose positions; every maskable token is a target of both networks."""
-        batch = with_masks(batch, self.model.special, self.config, generator)
+        batch = with_masks(batch, self.model.special, self.config, noise)
         count = self.targets(batch).sum()
         return batch, {"generator_loss": count, "discriminator_loss": count}
 
@@ -100,13 +101,13 @@ class Electric(PretrainingObjective):
         """(B, L) bool: the tokens that can be chosen."""
         return maskable(batch["input_ids"], self.model.special) & real_tokens(batch)
 
-    def contrast(self, batch: Batch, generator: torch.Generator) -> Contrasted:
+    def contrast(self, batch: Batch, noise: Noise) -> Contrasted:
         """Predict, draw, read, and set the energy against the noise's probability."""
         originals, positions = batch["input_ids"], batch["masked_positions"]
         noise_logits = self.model.two_tower.logits(self.model.two_tower(originals, batch)).float()
         noise_losses = _cross_entropy(noise_logits, originals)
         drawn_from = gather(noise_logits.detach(), positions)  # (B, P, V)
-        sampled_ids = sample_tokens(drawn_from, temperature=1.0, generator=generator)  # (B, P)
+        sampled_ids = sample_tokens(drawn_from, temperature=1.0, noise=noise)  # (B, P)
         used = batch["masked_weights"]
         noised, is_replaced = corrupt(originals, positions, used, sampled_ids)
         is_noise = torch.zeros_like(noise_losses).scatter_add_(1, positions, used) > 0
@@ -128,9 +129,9 @@ class Electric(PretrainingObjective):
         )
         return (losses * targets).sum()
 
-    def forward(self, batch: Batch, generator: torch.Generator) -> StepOutput:
+    def forward(self, batch: Batch, noise: Noise) -> StepOutput:
         """Both losses, summed over the maskable tokens."""
-        contrasted, targets = self.contrast(batch, generator), self.targets(batch)
+        contrasted, targets = self.contrast(batch, noise), self.targets(batch)
         output = StepOutput(
             {
                 "generator_loss": (contrasted.noise_losses * targets).sum(),
@@ -141,14 +142,14 @@ class Electric(PretrainingObjective):
         return output
 
     @torch.no_grad()
-    def probe(self, batch: Batch, generator: torch.Generator) -> ProbeOutput:
+    def probe(self, batch: Batch, noise: Noise) -> ProbeOutput:
         """Losses on held-out text, and the mean of -E over its tokens, undisturbed.
 
         The scores are those of being noise, against what is noise: draws equal to the original
         cannot be told, so the AUC stays below 1.
         """
-        batch, counts = self.prepare(batch, generator)
-        contrasted, targets = self.contrast(batch, generator), self.targets(batch)
+        batch, counts = self.prepare(batch, noise)
+        contrasted, targets = self.contrast(batch, noise), self.targets(batch)
         count = counts["generator_loss"]
         hidden = self.model.encoder_hidden(batch["input_ids"], batch)
         energies = self.model.replaced_logits(hidden).float()

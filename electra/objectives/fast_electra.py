@@ -51,6 +51,7 @@ from electra.objectives.objective import (
 from electra.objectives.replacement_store import ReplacementStore, Split
 from electra.objectives.sampling import corrupt, sample_tokens
 from electra.training.loop import Batch, StepOutput
+from electra.training.noise import Noise
 
 
 class FastElectra(PretrainingObjective):
@@ -160,11 +161,11 @@ class FastElectra(PretrainingObjective):
         hot, cold = self.config.temperature, self.config.final_temperature
         self.temperature = hot * (cold / hot) ** progress
 
-    def prepare(self, batch: Batch, generator: torch.Generator) -> tuple[Batch, dict[str, Tensor]]:
+    def prepare(self, batch: Batch, noise: Noise) -> tuple[Batch, dict[str, Tensor]]:
         """Corrupt by what is kept, or choose and hide tokens; every real token is a target."""
-        return self._prepare(batch, generator, "train"), {"discriminator_loss": count_real(batch)}
+        return self._prepare(batch, noise, "train"), {"discriminator_loss": count_real(batch)}
 
-    def _prepare(self, batch: Batch, generator: torch.Generator, split: Split) -> Batch:
+    def _prepare(self, batch: Batch, noise: Noise, split: Split) -> Batch:
         if self.store is not None and "positions" in batch:
             first = int(batch["positions"][0])
             kept = self.store.read(split, first, len(batch["positions"]))
@@ -172,24 +173,22 @@ class FastElectra(PretrainingObjective):
                 ids = batch["input_ids"]
                 positions, tokens = (torch.from_numpy(k).to(ids.device) for k in kept)  # (B, P)
                 return {**batch, "corrupted_input_ids": ids.scatter(1, positions, tokens)}
-        return with_masks(batch, self.model.special, self.config, generator, self.mask_prob)
+        return with_masks(batch, self.model.special, self.config, noise, self.mask_prob)
 
-    def propose(self, batch: Batch, generator: torch.Generator, temperature: float) -> Tensor:
+    def propose(self, batch: Batch, noise: Noise, temperature: float) -> Tensor:
         """The text with samples of the generator in it, (B, L)."""
         logits = self.generator.logits(batch["masked_input_ids"], batch, batch["masked_positions"])
         logits = logits[..., : self.model.encoder.config.vocab_size]  # a table may be padded
-        sampled_ids = sample_tokens(logits, temperature=temperature, generator=generator)
+        sampled_ids = sample_tokens(logits, temperature=temperature, noise=noise)
         return corrupt(
             batch["input_ids"], batch["masked_positions"], batch["masked_weights"], sampled_ids
         )[0]
 
-    def _corrupted(
-        self, batch: Batch, generator: torch.Generator, temperature: float, split: Split
-    ) -> Tensor:
+    def _corrupted(self, batch: Batch, noise: Noise, temperature: float, split: Split) -> Tensor:
         """The corrupted text, (B, L): kept, or drawn and then kept."""
         if "corrupted_input_ids" in batch:
             return batch["corrupted_input_ids"]
-        corrupted = self.propose(batch, generator, temperature)
+        corrupted = self.propose(batch, noise, temperature)
         if self.store is not None and "positions" in batch:
             positions = batch["masked_positions"]  # (B, P)
             drawn = positions.cpu().numpy(), corrupted.gather(1, positions).cpu().numpy()
@@ -205,20 +204,20 @@ class FastElectra(PretrainingObjective):
         losses = F.binary_cross_entropy_with_logits(scores, is_replaced.float(), reduction="none")
         return (losses * real_tokens(batch)).sum(), scores, is_replaced
 
-    def forward(self, batch: Batch, generator: torch.Generator) -> StepOutput:
+    def forward(self, batch: Batch, noise: Noise) -> StepOutput:
         """The loss summed over real tokens."""
-        corrupted = self._corrupted(batch, generator, self.temperature, "train")
+        corrupted = self._corrupted(batch, noise, self.temperature, "train")
         loss, _, is_replaced = self._scores(batch, corrupted)
         output = StepOutput({"discriminator_loss": loss})
         output.metrics["replaced_share"] = (is_replaced.sum(), count_real(batch))
         return output
 
     @torch.no_grad()
-    def probe(self, batch: Batch, generator: torch.Generator) -> ProbeOutput:
+    def probe(self, batch: Batch, noise: Noise) -> ProbeOutput:
         """Loss and scores on held-out text, at the final temperature."""
-        batch = self._prepare(batch, generator, "validation")
+        batch = self._prepare(batch, noise, "validation")
         temperature = self.config.final_temperature
-        corrupted = self._corrupted(batch, generator, temperature, "validation")
+        corrupted = self._corrupted(batch, noise, temperature, "validation")
         loss, scores, is_replaced = self._scores(batch, corrupted)
         real = real_tokens(batch)
         means: dict[str, tuple[Tensor, Tensor | float]] = {"discriminator_loss": (loss, real.sum())}

@@ -18,6 +18,7 @@ from electra.model.pretraining_model import PretrainingModel, gather
 from electra.objectives.masking import with_masks
 from electra.objectives.objective import Networks, PretrainingObjective, ProbeOutput
 from electra.training.loop import Batch, StepOutput
+from electra.training.noise import Noise
 
 
 class MaskedLM(PretrainingObjective):
@@ -33,20 +34,20 @@ class MaskedLM(PretrainingObjective):
         """One loss."""
         return {"encoder_mlm_loss": 1.0}
 
-    def prepare(self, batch: Batch, generator: torch.Generator) -> tuple[Batch, dict[str, Tensor]]:
+    def prepare(self, batch: Batch, noise: Noise) -> tuple[Batch, dict[str, Tensor]]:
         """Choose and hide tokens; P slots a sequence."""
-        batch = with_masks(batch, self.model.special, self.config, generator, self.mask_prob)
+        batch = with_masks(batch, self.model.special, self.config, noise, self.mask_prob)
         return batch, {"encoder_mlm_loss": batch["masked_weights"].sum()}
 
-    def forward(self, batch: Batch, generator: torch.Generator) -> StepOutput:
+    def forward(self, batch: Batch, noise: Noise) -> StepOutput:
         """Cross-entropy summed over the masked positions."""
         logits = encoder_logits(self.model, batch["masked_input_ids"], batch)
         return StepOutput({"encoder_mlm_loss": masked_lm_loss(logits, batch)})
 
     @torch.no_grad()
-    def probe(self, batch: Batch, generator: torch.Generator) -> ProbeOutput:
+    def probe(self, batch: Batch, noise: Noise) -> ProbeOutput:
         """Loss and accuracy on held-out text."""
-        batch, _ = self.prepare(batch, generator)
+        batch, _ = self.prepare(batch, noise)
         logits = encoder_logits(self.model, batch["masked_input_ids"], batch)
         return ProbeOutput(masked_lm_means("encoder_mlm", logits, batch))
 

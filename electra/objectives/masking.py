@@ -19,6 +19,7 @@ from electra.objectives.choice import (
     choose_words,
 )
 from electra.training.loop import Batch
+from electra.training.noise import Noise
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def choose_and_mask(
     *,
     mask_prob: float,
     mask_token_prob: float,
-    generator: torch.Generator,
+    noise: Noise,
     masking: str = "token",
     duplicate_positions: bool = False,
     starts_word: Tensor | None = None,
@@ -81,7 +82,7 @@ def choose_and_mask(
         special: ids of the special tokens.
         mask_prob: p, share of the tokens chosen.
         mask_token_prob: share of the chosen shown as [MASK].
-        generator: the only source of randomness.
+        noise: the only source of randomness.
         masking: `token`, `whole_word` or `span`: what is chosen together (`choice.py`). The latter
             two choose fewer than round(p n) where no word is short enough for the rest of it, and
             more where even the shortest word is longer.
@@ -102,12 +103,12 @@ def choose_and_mask(
     wanted = (num_tokens * mask_prob).round().clamp(1, slots).long()
     if masking == "token":
         choose = choose_with_repeats if duplicate_positions else choose_tokens
-        choice = choose(candidates, wanted, slots, generator)
+        choice = choose(candidates, wanted, slots, noise)
     else:
         assert starts_word is not None, "words are chosen by the batch's starts_word"
         choose_together = {"whole_word": choose_words, "span": choose_spans}[masking]
-        choice = choose_together(candidates, wanted, slots, generator, starts_word=starts_word)
-    shown = torch.rand(rows, slots, generator=generator, device=input_ids.device) < mask_token_prob
+        choice = choose_together(candidates, wanted, slots, noise, starts_word=starts_word)
+    shown = noise.uniform((rows, slots), input_ids.device) < mask_token_prob
     if choice.together is not None:
         shown = shown.gather(1, choice.together)
     return apply_masks(input_ids, choice.positions, choice.used, shown, special)
@@ -132,7 +133,7 @@ def with_masks(
     batch: Batch,
     special: SpecialIds,
     config: ObjectiveConfig,
-    generator: torch.Generator,
+    noise: Noise,
     mask_prob: float | None = None,
 ) -> Batch:
     """The batch and the fields of `Masked`, as the recipe's section asks for.
@@ -145,7 +146,7 @@ def with_masks(
         special,
         mask_prob=config.mask_prob if mask_prob is None else mask_prob,
         mask_token_prob=config.mask_token_prob,
-        generator=generator,
+        noise=noise,
         masking=config.masking,
         duplicate_positions=config.duplicate_positions,
         starts_word=batch.get("starts_word"),

@@ -21,6 +21,7 @@ from electra.corpus.tokenizer import SpecialIds
 from electra.model.pretrained_parts import PretrainedParts
 from electra.model.pretraining_model import PretrainingModel
 from electra.training.loop import Batch, StepOutput
+from electra.training.noise import Noise
 
 
 @dataclass(frozen=True)
@@ -157,15 +158,15 @@ class PretrainingObjective(nn.Module, ABC):
         return self._mask_prob if self.training or last is None else last
 
     @abstractmethod
-    def prepare(self, batch: Batch, generator: torch.Generator) -> tuple[Batch, dict[str, Tensor]]:
+    def prepare(self, batch: Batch, noise: Noise) -> tuple[Batch, dict[str, Tensor]]:
         """Targets for a batch, and how many there are for each loss."""
 
     @abstractmethod
-    def forward(self, batch: Batch, generator: torch.Generator) -> StepOutput:
+    def forward(self, batch: Batch, noise: Noise) -> StepOutput:
         """Losses of a prepared batch, each summed over its targets."""
 
     @abstractmethod
-    def probe(self, batch: Batch, generator: torch.Generator) -> ProbeOutput:
+    def probe(self, batch: Batch, noise: Noise) -> ProbeOutput:
         """Losses and scores on held-out text, without gradient."""
 
 

@@ -17,6 +17,7 @@ from electra.model.pretraining_model import PretrainingModel
 from electra.objectives.objective import PretrainingObjective
 from electra.objectives.sampling import corrupt, sample_fixed, sample_tokens
 from electra.training.loop import Batch
+from electra.training.noise import Noise
 
 NEVER = -1000.0
 """Added to the logit of the original token where it must not be sampled (reference code)."""
@@ -53,7 +54,7 @@ class ProposingObjective(PretrainingObjective):
         )
 
     def corrupt(
-        self, batch: Batch, generator_logits: Tensor | None, generator: torch.Generator
+        self, batch: Batch, generator_logits: Tensor | None, noise: Noise
     ) -> tuple[Tensor, Tensor]:
         """Sample a token for each masked position: corrupted_input_ids and is_replaced, (B, L)."""
         original_ids = batch["original_ids"]  # (B, P)
@@ -62,7 +63,7 @@ class ProposingObjective(PretrainingObjective):
                 self.frequencies,
                 never=original_ids if self.config.disallow_correct else None,
                 shape=original_ids.shape,
-                generator=generator,
+                noise=noise,
             )
         else:
             if self.config.disallow_correct:
@@ -71,7 +72,7 @@ class ProposingObjective(PretrainingObjective):
                     -1, original_ids.unsqueeze(-1), gold.unsqueeze(-1)
                 )
             sampled_ids = sample_tokens(
-                generator_logits, temperature=self.config.temperature, generator=generator
+                generator_logits, temperature=self.config.temperature, noise=noise
             )  # (B, P)
         return corrupt(
             batch["input_ids"], batch["masked_positions"], batch["masked_weights"], sampled_ids

@@ -22,6 +22,7 @@ from electra.objectives.masking import with_masks
 from electra.objectives.objective import Networks, ProbeOutput, count_real
 from electra.objectives.proposals import ProposingObjective
 from electra.training.loop import Batch, StepOutput
+from electra.training.noise import Noise
 
 
 class ReplaceMLM(ProposingObjective):
@@ -42,18 +43,18 @@ class ReplaceMLM(ProposingObjective):
         """Of both networks."""
         return {"generator_loss": self.config.generator_weight, "encoder_mlm_loss": 1.0}
 
-    def prepare(self, batch: Batch, generator: torch.Generator) -> tuple[Batch, dict[str, Tensor]]:
+    def prepare(self, batch: Batch, noise: Noise) -> tuple[Batch, dict[str, Tensor]]:
         """Choose and hide tokens."""
-        batch = with_masks(batch, self.model.special, self.config, generator, self.mask_prob)
+        batch = with_masks(batch, self.model.special, self.config, noise, self.mask_prob)
         counts = {"encoder_mlm_loss": batch["masked_weights"].sum()}
         if self.trains_generator:
             counts["generator_loss"] = batch["masked_weights"].sum()
         return batch, counts
 
-    def forward(self, batch: Batch, generator: torch.Generator) -> StepOutput:
+    def forward(self, batch: Batch, noise: Noise) -> StepOutput:
         """Both losses, summed over the masked positions."""
         generator_logits = self.generator_logits(batch)
-        corrupted, is_replaced = self.corrupt(batch, generator_logits, generator)  # (B, L)
+        corrupted, is_replaced = self.corrupt(batch, generator_logits, noise)  # (B, L)
         logits = encoder_logits(self.model, corrupted, batch)  # (B, P, V)
         output = StepOutput({"encoder_mlm_loss": masked_lm_loss(logits, batch)})
         if generator_logits is not None:
@@ -62,11 +63,11 @@ class ReplaceMLM(ProposingObjective):
         return output
 
     @torch.no_grad()
-    def probe(self, batch: Batch, generator: torch.Generator) -> ProbeOutput:
+    def probe(self, batch: Batch, noise: Noise) -> ProbeOutput:
         """Loss and accuracy of both networks on held-out text."""
-        batch, _ = self.prepare(batch, generator)
+        batch, _ = self.prepare(batch, noise)
         generator_logits = self.generator_logits(batch)
-        corrupted, _ = self.corrupt(batch, generator_logits, generator)
+        corrupted, _ = self.corrupt(batch, generator_logits, noise)
         means = masked_lm_means("encoder_mlm", encoder_logits(self.model, corrupted, batch), batch)
         if generator_logits is not None:
             means |= masked_lm_means("generator", generator_logits, batch)

@@ -38,6 +38,7 @@ from electra.objectives.masking import with_masks
 from electra.objectives.objective import Networks, ProbeOutput, SeenText, count_real, real_tokens
 from electra.objectives.proposals import ProposingObjective
 from electra.training.loop import Batch, StepOutput
+from electra.training.noise import Noise
 
 
 @dataclass
@@ -111,9 +112,9 @@ class ReplacedTokenDetection(ProposingObjective):
             self.warm.fill_(False)
             self._warm = False
 
-    def prepare(self, batch: Batch, generator: torch.Generator) -> tuple[Batch, dict[str, Tensor]]:
+    def prepare(self, batch: Batch, noise: Noise) -> tuple[Batch, dict[str, Tensor]]:
         """Choose and hide tokens; count the targets of each loss."""
-        batch = with_masks(batch, self.model.special, self.config, generator, self.mask_prob)
+        batch = with_masks(batch, self.model.special, self.config, noise, self.mask_prob)
         return batch, self.counts(batch)
 
     def counts(self, batch: Batch) -> dict[str, Tensor]:
@@ -134,20 +135,20 @@ class ReplacedTokenDetection(ProposingObjective):
         """(B, L) bool: the tokens that count in the discriminator's loss."""
         return real_tokens(batch)
 
-    def judge(self, batch: Batch, generator: torch.Generator) -> Judged:
+    def judge(self, batch: Batch, noise: Noise) -> Judged:
         """Propose, corrupt, read, score."""
         logits = self.generator_logits(batch)
-        corrupted, is_replaced = self.corrupt(batch, logits, generator)
+        corrupted, is_replaced = self.corrupt(batch, logits, noise)
         hidden = self.model.encoder_hidden(corrupted, batch)
         scores = self.model.replaced_logits(hidden).float()
         return Judged(logits, corrupted, is_replaced, hidden, scores)
 
-    def forward(self, batch: Batch, generator: torch.Generator) -> StepOutput:
+    def forward(self, batch: Batch, noise: Noise) -> StepOutput:
         """Losses summed over their targets."""
         if self._warm:
             logits = encoder_logits(self.model, batch["masked_input_ids"], batch)
             return StepOutput({"encoder_mlm_loss": masked_lm_loss(logits, batch)})
-        judged = self.judge(batch, generator)
+        judged = self.judge(batch, noise)
         output = StepOutput({"discriminator_loss": self.discriminator_loss(judged, batch)})
         output.metrics["replaced_share"] = (judged.is_replaced.sum(), count_real(batch))
         if judged.generator_logits is not None:
@@ -155,7 +156,7 @@ class ReplacedTokenDetection(ProposingObjective):
         if self.config.encoder_mlm_weight:
             output.losses["encoder_mlm_loss"] = self.corrective_loss(judged, batch)
         if self.config.contrastive_weight:
-            output.losses["contrastive_loss"] = self.contrast(judged, batch, generator)
+            output.losses["contrastive_loss"] = self.contrast(judged, batch, noise)
         return output
 
     def generator_loss(self, judged: Judged, batch: Batch) -> Tensor:
@@ -183,20 +184,20 @@ class ReplacedTokenDetection(ProposingObjective):
         )
         return (losses * self.judged_tokens(batch)).sum()
 
-    def contrast(self, judged: Judged, batch: Batch, generator: torch.Generator) -> Tensor:
+    def contrast(self, judged: Judged, batch: Batch, noise: Noise) -> Tensor:
         """Contrastive loss between the corrupted text and a cropped copy, summed over rows."""
-        cropped = crop(batch, self.model.special, generator)
+        cropped = crop(batch, self.model.special, noise)
         other = self.model.encoder_hidden(cropped["input_ids"], cropped)
         return contrastive_loss(judged.hidden[:, 0], other[:, 0])
 
     @torch.no_grad()
-    def probe(self, batch: Batch, generator: torch.Generator) -> ProbeOutput:
+    def probe(self, batch: Batch, noise: Noise) -> ProbeOutput:
         """Losses, accuracies and the discriminator's scores on held-out text."""
-        batch, counts = self.prepare(batch, generator)
+        batch, counts = self.prepare(batch, noise)
         if self._warm:
             logits = encoder_logits(self.model, batch["masked_input_ids"], batch)
             return ProbeOutput(masked_lm_means("encoder_mlm", logits, batch))
-        judged = self.judge(batch, generator)
+        judged = self.judge(batch, noise)
         means: dict[str, tuple[Tensor, Tensor | float]] = {}
         if judged.generator_logits is not None:
             means |= masked_lm_means("generator", judged.generator_logits, batch)
@@ -207,7 +208,7 @@ class ReplacedTokenDetection(ProposingObjective):
             loss = self.corrective_loss(judged, batch)
             means["encoder_mlm_loss"] = (loss, counts["encoder_mlm_loss"])
         if self.config.contrastive_weight:
-            loss = self.contrast(judged, batch, generator)
+            loss = self.contrast(judged, batch, noise)
             means["contrastive_loss"] = (loss, counts["contrastive_loss"])
         loss = self.discriminator_loss(judged, batch)
         means["discriminator_loss"] = (loss, counts["discriminator_loss"])

@@ -5,8 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from electra.training.noise import Noise
 
-def sample_tokens(logits: Tensor, *, temperature: float, generator: torch.Generator) -> Tensor:
+
+def sample_tokens(logits: Tensor, *, temperature: float, noise: Noise) -> Tensor:
     """One token a row from softmax(logits / temperature), without gradient: (..., V) -> (...).
 
     By inverse transform in float32: the first token at which the cumulated probability exceeds a
@@ -16,7 +18,7 @@ def sample_tokens(logits: Tensor, *, temperature: float, generator: torch.Genera
     """
     with torch.no_grad():
         cumulated = (logits.float() / temperature).softmax(-1).cumsum(-1)  # (..., V)
-        uniform = torch.rand(logits.shape[:-1], generator=generator, device=logits.device)
+        uniform = noise.uniform(logits.shape[:-1], logits.device)
         threshold = uniform.unsqueeze(-1) * cumulated[..., -1:]  # the sum is 1 up to rounding
         found = torch.searchsorted(cumulated, threshold, right=True).squeeze(-1)
         return found.clamp_(max=logits.shape[-1] - 1)
@@ -27,7 +29,7 @@ def sample_fixed(
     *,
     never: Tensor | None,
     shape: torch.Size,
-    generator: torch.Generator,
+    noise: Noise,
 ) -> Tensor:
     """Tokens from one distribution for all places, (V,) -> `shape`.
 
@@ -35,10 +37,10 @@ def sample_fixed(
         frequencies: (V,) probabilities that sum to 1.
         never: of `shape`, the token that must not be drawn at each place; None: all may be.
         shape: of the result.
-        generator: the only source of randomness.
+        noise: the only source of randomness.
     """
     cumulated = frequencies.double().cumsum(0)
-    point = torch.rand(shape, generator=generator, device=frequencies.device).double()
+    point = noise.uniform(shape, frequencies.device).double()
     point *= cumulated[-1]
     if never is not None:  # take the token's stretch out of the line and close the gap
         width = frequencies.double()[never]

@@ -57,6 +57,7 @@ from electra.objectives.objective import (
 from electra.objectives.proposals import fixed_frequencies
 from electra.objectives.sampling import corrupt, sample_fixed, sample_tokens
 from electra.training.loop import Batch, StepOutput
+from electra.training.noise import Noise
 
 LARGEST_STORE = 4 * 2**30
 """Bytes; beyond, every checkpoint would take as long as hundreds of steps."""
@@ -175,12 +176,12 @@ class SelfAugmented(PretrainingObjective):
         store = Replacements(run.num_examples, slots, max_length=length, vocab_size=vocab_size)
         self.replacements = store.to(self.frequencies.device)
 
-    def prepare(self, batch: Batch, generator: torch.Generator) -> tuple[Batch, dict[str, Tensor]]:
+    def prepare(self, batch: Batch, noise: Noise) -> tuple[Batch, dict[str, Tensor]]:
         """Corrupt by what was kept, or by frequency at a first visit; choose where to ask next."""
-        chosen = with_masks(batch, self.model.special, self.config, generator)
+        chosen = with_masks(batch, self.model.special, self.config, noise)
         shape = chosen["masked_positions"].shape
-        drawn = sample_fixed(self.frequencies, never=None, shape=shape, generator=generator)
-        upcoming = with_masks(batch, self.model.special, self.config, generator)
+        drawn = sample_fixed(self.frequencies, never=None, shape=shape, noise=noise)
+        upcoming = with_masks(batch, self.model.special, self.config, noise)
         positions, token_ids = self.replacements.read(batch["example_ids"])  # (B, P)
         kept = positions > 0  # [CLS] is at 0 and never chosen
         visited = kept.any(1, keepdim=True)
@@ -222,16 +223,16 @@ class SelfAugmented(PretrainingObjective):
         return Heard(hidden, logits, self.model.replaced_logits(hidden).float())
 
     @torch.no_grad()
-    def draw(self, hidden: Tensor, positions: Tensor, generator: torch.Generator) -> Tensor:
+    def draw(self, hidden: Tensor, positions: Tensor, noise: Noise) -> Tensor:
         """A token of the masked-LM head for each position, (B, L, H) and (B, P) -> (B, P)."""
         logits = self.model.encoder_token_logits(gather(hidden, positions))
-        return sample_tokens(logits, temperature=self.config.temperature, generator=generator)
+        return sample_tokens(logits, temperature=self.config.temperature, noise=noise)
 
-    def forward(self, batch: Batch, generator: torch.Generator) -> StepOutput:
+    def forward(self, batch: Batch, noise: Noise) -> StepOutput:
         """Losses summed over their targets; the examples' next replacements are kept."""
         heard = self.hear(batch)
         positions, weights = batch["next_positions"], batch["next_weights"]
-        drawn = self.draw(heard.hidden, positions, generator)
+        drawn = self.draw(heard.hidden, positions, noise)
         self.replacements.write(batch["example_ids"], positions, drawn)
         same = (drawn == batch["input_ids"].gather(1, positions)) * weights
         return StepOutput(
@@ -253,12 +254,12 @@ class SelfAugmented(PretrainingObjective):
         return (losses * real_tokens(batch)).sum()
 
     @torch.no_grad()
-    def probe(self, batch: Batch, generator: torch.Generator) -> ProbeOutput:
+    def probe(self, batch: Batch, noise: Noise) -> ProbeOutput:
         """Both heads on held-out text, which has no visits: a pass over the text as it is draws."""
-        chosen = with_masks(batch, self.model.special, self.config, generator)
+        chosen = with_masks(batch, self.model.special, self.config, noise)
         positions, weights = chosen["masked_positions"], chosen["masked_weights"]
         hidden = self.model.encoder_hidden(batch["input_ids"], batch)
-        drawn = self.draw(hidden, positions, generator)
+        drawn = self.draw(hidden, positions, noise)
         corrupted = self.corrupt(batch, positions, weights, drawn)
         heard, counts = self.hear(corrupted), self.counts(corrupted)
         same = (drawn == corrupted["original_ids"]) * weights

@@ -32,6 +32,7 @@ from electra.objectives.masked_lm import masked_lm_loss, masked_lm_means
 from electra.objectives.objective import Networks, ProbeOutput, count_real
 from electra.objectives.replaced_token_detection import ReplacedTokenDetection
 from electra.training.loop import Batch, StepOutput
+from electra.training.noise import Noise
 
 
 class TwoStage(ReplacedTokenDetection):
@@ -89,23 +90,23 @@ class TwoStage(ReplacedTokenDetection):
         with torch.set_grad_enabled(self._first_stage and torch.is_grad_enabled()):
             return super().generator_logits(batch)
 
-    def forward(self, batch: Batch, generator: torch.Generator) -> StepOutput:
+    def forward(self, batch: Batch, noise: Noise) -> StepOutput:
         """This stage's loss, summed over its targets."""
         if self._first_stage:
             logits = self.generator_logits(batch)
             assert logits is not None, "a network proposes"
             return StepOutput({"generator_loss": masked_lm_loss(logits, batch)})
-        judged = self.judge(batch, generator)
+        judged = self.judge(batch, noise)
         output = StepOutput({"discriminator_loss": self.discriminator_loss(judged, batch)})
         output.metrics["replaced_share"] = (judged.is_replaced.sum(), count_real(batch))
         return output
 
     @torch.no_grad()
-    def probe(self, batch: Batch, generator: torch.Generator) -> ProbeOutput:
+    def probe(self, batch: Batch, noise: Noise) -> ProbeOutput:
         """The generator's loss and accuracy; in the second stage the discriminator's too."""
         if not self._first_stage:
-            return super().probe(batch, generator)
-        batch, _ = self.prepare(batch, generator)
+            return super().probe(batch, noise)
+        batch, _ = self.prepare(batch, noise)
         logits = self.generator_logits(batch)
         assert logits is not None, "a network proposes"
         return ProbeOutput(masked_lm_means("generator", logits, batch))

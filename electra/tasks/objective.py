@@ -12,6 +12,7 @@ from electra.errors import ConfigError
 from electra.tasks.regularizers import layer_matrices, perturbed
 from electra.tasks.task import Task, TaskLoss
 from electra.training.loop import Batch, StepOutput
+from electra.training.noise import Noise
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -78,11 +79,11 @@ class FinetuneObjective(nn.Module):
         """From `adversarial_start` on the weights are moved."""
         self._perturbs = self.perturbation > 0 and progress >= self.perturbation_start
 
-    def prepare(self, batch: Batch, generator: torch.Generator) -> tuple[Batch, dict[str, Tensor]]:
+    def prepare(self, batch: Batch, noise: Noise) -> tuple[Batch, dict[str, Tensor]]:
         """The targets are in the batch already (`labels`); count them."""
         return batch, {_LOSS: self.task.num_targets(batch["labels"])}
 
-    def forward(self, batch: Batch, generator: torch.Generator) -> StepOutput:
+    def forward(self, batch: Batch, noise: Noise) -> StepOutput:
         """The task's loss, summed over targets; dropout draws from torch's own generator.
 
         With perturbation the loss is that at the moved weights, each micro-batch moving them by

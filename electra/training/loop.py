@@ -3,8 +3,8 @@
 What is trained is an objective, the only seam: it turns a batch into one with targets (`prepare`)
 and that into losses (`forward`). Losses come back as sums; the loop divides each once, by the
 number of its targets over all micro-batches and ranks, so that neither weighs some rows more than
-others (masks and samples are drawn for each micro-batch, so other ones draw other noise). Batches
-are a pure function of the position in the stream, so that resuming replays nothing.
+others; masks and samples belong to examples, so neither changes them. Batches are a pure function
+of the position in the stream, so that resuming replays nothing.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from electra.training.distributed import World
 from electra.training.health import none_applied, offer_best, skipped_row, too_many_skipped
 from electra.training.loggers import Logger
 from electra.training.meters import Meter
+from electra.training.noise import Noise
 from electra.training.optimizer import clip_gradients, set_learning_rate
 from electra.training.schedule import Budget, TrainState, lr_factor
 from electra.training.signals import noted_signals
@@ -56,11 +57,11 @@ class Objective(Protocol):
     def begin_step(self, progress: float) -> None:
         """Called before each step with the used share of the budget (stages, ramps)."""
 
-    def prepare(self, batch: Batch, generator: torch.Generator) -> tuple[Batch, dict[str, Tensor]]:
-        """Targets for a batch, and how many there are for each loss; random only by `generator`."""
+    def prepare(self, batch: Batch, noise: Noise) -> tuple[Batch, dict[str, Tensor]]:
+        """Targets for a batch, and how many there are for each loss; random only by `noise`."""
 
-    def forward(self, batch: Batch, generator: torch.Generator) -> StepOutput:
-        """Losses of a prepared batch; random by `generator` and torch's own (dropout)."""
+    def forward(self, batch: Batch, noise: Noise) -> StepOutput:
+        """Losses of a prepared batch; random by `noise` and torch's own (dropout)."""
 
 
 class BatchSource(Protocol):
@@ -288,23 +289,23 @@ def _accumulate(
     tokens = torch.zeros((), dtype=torch.int64, device=device)
     for first in range(0, share, micro):
         offset = world.rank * share + first
-        generator = example_generator(config.seed, state.examples_seen + offset, device)
+        noise = Noise(config.seed, state.examples_seen + offset)
         batch = source.batch(position + offset, min(micro, share - first))
         batch = {name: t.to(device, non_blocking=True) for name, t in batch.items()}
         mask = batch.get("attention_mask")
         tokens += batch["input_ids"].numel() if mask is None else mask.sum()
-        batch, found = objective.prepare(batch, generator)
+        batch, found = objective.prepare(batch, noise)
         for name, count in found.items():
             counts[name] = counts.get(name, torch.zeros((), device=device)) + count
-        prepared.append((batch, generator))
+        prepared.append((batch, noise))
     names = sorted(counts)
     totals = world.sum(torch.stack([*(counts[n].float() for n in names), tokens.float()]))
     totals = torch.where(totals > 0, totals, torch.ones_like(totals))
     divisors = dict(zip(names, totals[:-1], strict=True))
     whole = torch.zeros((), device=device)
-    for batch, generator in prepared:
+    for batch, noise in prepared:
         with autocast(device, dtype):
-            output = objective.forward(batch, generator)
+            output = objective.forward(batch, noise)
         weights = objective.loss_weights
         loss = sum(
             (weights[n] * output.losses[n] / divisors[n] for n in output.losses),
@@ -346,14 +347,6 @@ def _save(
             failure = error
     if world.agree(failure is not None):
         raise failure or ElectraError(f"another process stopped the run at step {state.step}")
-
-
-def example_generator(seed: int, position: int, device: torch.device) -> torch.Generator:
-    """Random numbers for the examples from `position` on: a function of (seed, position) alone."""
-    generator = torch.Generator(device=device)
-    mixed = (seed * 0x9E3779B97F4A7C15 + position * 0xBF58476D1CE4E5B9) & (2**63 - 1)
-    generator.manual_seed(mixed)
-    return generator
 
 
 def rows_at_once(config: TrainingConfig, world: World) -> int:

@@ -17,6 +17,7 @@ from electra.config import TrainingConfig
 from electra.errors import ConfigError
 from electra.training.device import autocast
 from electra.training.distributed import World
+from electra.training.noise import Noise
 
 if TYPE_CHECKING:
     from electra.training.loop import BatchSource, Objective
@@ -192,13 +193,12 @@ def _kept_bytes(
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    generator = torch.Generator(device=device)
-    generator.manual_seed(seed)
     batch = {name: t.to(device) for name, t in source.batch(0, rows).items()}
     objective.begin_step(progress)
-    batch, _ = objective.prepare(batch, generator)
+    noise = Noise(seed)
+    batch, _ = objective.prepare(batch, noise)
     with autocast(device, dtype), torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
-        losses = objective.forward(batch, generator).losses
+        losses = objective.forward(batch, noise).losses
     total = sum(losses.values(), start=torch.zeros((), device=device))
     torch.autograd.backward(total)
     objective.zero_grad()

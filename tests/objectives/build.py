@@ -6,7 +6,8 @@ from torch import Tensor
 from electra.config import PretrainConfig
 from electra.corpus.tokenizer import SpecialIds
 from electra.objectives.objective import PretrainingObjective, build_objective
-from electra.training.loop import Batch, example_generator
+from electra.training.loop import Batch
+from electra.training.noise import Noise
 from tests.shapes import tiny_config
 
 SPECIAL = SpecialIds(pad=0, unk=1, cls=2, sep=3, mask=4)
@@ -32,6 +33,6 @@ def padded_batch() -> Batch:
     return {"input_ids": ids, "attention_mask": mask}
 
 
-def noise(seed: int = 0) -> torch.Generator:
+def noise(seed: int = 0) -> Noise:
     """As the loop makes it."""
-    return example_generator(seed, 0, CPU)
+    return Noise(seed)

@@ -17,6 +17,7 @@ from electra.errors import ConfigError
 from electra.objectives.choice import Choice, choose_spans, choose_words
 from electra.objectives.masking import Masked, choose_and_mask, max_masked, with_masks
 from electra.pretrain import pretrain
+from electra.training.noise import Noise
 from tests.shapes import tiny_config
 
 SPECIAL = SpecialIds(pad=0, unk=1, cls=2, sep=3, mask=4)
@@ -121,15 +122,15 @@ def test_words_are_the_slow_choice(lengths: Row, share: float, wanted: int, seed
         candidates,
         torch.full((len(lengths),), wanted),
         12,
-        torch.Generator().manual_seed(seed),
+        Noise(seed),
         starts_word=starts_word,
     )
-    noise = torch.rand(ids.shape, generator=torch.Generator().manual_seed(seed)).tolist()
+    drawn = Noise(seed).uniform(ids.shape).tolist()
     for row in range(len(lengths)):
         words = words_of(candidates[row].tolist(), starts_word[row].tolist())
         if cut_out(words, wanted, used_positions(choice, row)):
             continue
-        expected = slow_words(words, wanted, noise[row])
+        expected = slow_words(words, wanted, drawn[row])
         assert used_positions(choice, row) == expected[:12]
 
 
@@ -142,12 +143,12 @@ def test_spans_are_the_slow_choice(lengths: Row, share: float, wanted: int, seed
         candidates,
         torch.full((len(lengths),), wanted),
         12,
-        torch.Generator().manual_seed(seed),
+        Noise(seed),
         starts_word=starts_word,
     )
-    generator = torch.Generator().manual_seed(seed)
-    noise = torch.rand(ids.shape, generator=generator).tolist()
-    uniform = torch.rand(len(lengths), 12, generator=generator).tolist()
+    again = Noise(seed)
+    noise = again.uniform(ids.shape).tolist()
+    uniform = again.uniform((len(lengths), 12)).tolist()
     assert choice.together is not None
     for row in range(len(lengths)):
         words = words_of(candidates[row].tolist(), starts_word[row].tolist())
@@ -179,7 +180,7 @@ def mask_many(masking: str, *, rows: int = 3000, width: int = 66) -> tuple[Maske
         SPECIAL,
         mask_prob=0.15,
         mask_token_prob=0.85,
-        generator=torch.Generator().manual_seed(1),
+        noise=Noise(1),
         masking=masking,
         starts_word=starts_word,
     )
@@ -229,7 +230,7 @@ def test_spans_are_geometric_runs() -> None:
         candidates,
         torch.full((rows,), 10),
         10,
-        torch.Generator().manual_seed(0),
+        Noise(0),
         starts_word=candidates,
     )
     assert choice.together is not None
@@ -256,7 +257,7 @@ def test_a_seed_gives_one_choice(masking: str) -> None:
     for seed in (1, 1, 2):
         batch = {"input_ids": ids, "attention_mask": mask, "starts_word": starts_word}
         config = ObjectiveConfig(masking=masking, mask_prob=0.3)
-        masked = with_masks(batch, SPECIAL, config, torch.Generator().manual_seed(seed))
+        masked = with_masks(batch, SPECIAL, config, Noise(seed))
         drawn.append((masked["masked_positions"], masked["masked_input_ids"]))
     assert all(torch.equal(a, b) for a, b in zip(drawn[0], drawn[1], strict=True))
     assert not torch.equal(drawn[0][0], drawn[2][0])
@@ -271,7 +272,7 @@ def test_one_long_word_and_none(masking: str) -> None:
         SPECIAL,
         mask_prob=0.2,
         mask_token_prob=1.0,
-        generator=torch.Generator().manual_seed(0),
+        noise=Noise(0),
         masking=masking,
         starts_word=torch.tensor([[True, True] + [False] * 8] * 2),
     )
@@ -294,7 +295,7 @@ def test_words_too_long_are_cut_at_any_place(choose: Callable[..., Choice]) -> N
         candidates,
         torch.full((rows,), 4),
         5,
-        torch.Generator().manual_seed(0),
+        Noise(0),
         starts_word=starts_word,
     )
     assert used_positions(choice, 0) == [1, 2]
@@ -316,7 +317,7 @@ def draw_with_repeats(rows: int) -> tuple[Tensor, Masked]:
         SPECIAL,
         mask_prob=0.15,
         mask_token_prob=0.85,
-        generator=torch.Generator().manual_seed(0),
+        noise=Noise(0),
         duplicate_positions=True,
     )
     return ids, masked
@@ -355,7 +356,7 @@ def test_repeats_leave_out_rows_of_special_tokens() -> None:
         SPECIAL,
         mask_prob=0.6,
         mask_token_prob=1.0,
-        generator=torch.Generator().manual_seed(0),
+        noise=Noise(0),
         duplicate_positions=True,
     )
     assert masked.masked_weights[0].sum() == 0

@@ -61,9 +61,9 @@ def test_the_loss_is_lowest_where_views_of_a_text_agree() -> None:
 
 def test_it_is_a_loss_of_replaced_token_detection() -> None:
     objective = make("classic", objective={"contrastive_weight": 0.5})
-    generator = noise()
-    batch, counts = objective.prepare(padded_batch(), generator)
-    output = objective.forward(batch, generator)
+    drawn = noise()
+    batch, counts = objective.prepare(padded_batch(), drawn)
+    output = objective.forward(batch, drawn)
     assert objective.loss_weights["contrastive_loss"] == 0.5
     assert float(counts["contrastive_loss"]) == 3
     output.losses["contrastive_loss"].backward()

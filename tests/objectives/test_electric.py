@@ -77,12 +77,12 @@ def test_padding_does_not_matter_to_the_towers(family: str) -> None:
 
 def plain_losses(objective: PretrainingObjective, batch: Batch) -> tuple[float, float]:
     """Both losses with loops over Python numbers, from the paper's quotients."""
-    generator = noise()
-    prepared, _ = objective.prepare(batch, generator)
+    draws = noise()
+    prepared, _ = objective.prepare(batch, draws)
     towers, ids = objective.model.two_tower, batch["input_ids"]
     log_q = towers.logits(towers(ids, batch)).log_softmax(-1).tolist()  # of the original text
     positions = prepared["masked_positions"]
-    uniform = torch.rand(positions.shape, generator=generator).tolist()
+    uniform = draws.uniform(positions.shape).tolist()
     chosen: list[dict[int, int]] = []
     noised = ids.clone()
     for row, places in enumerate(positions.tolist()):
@@ -119,9 +119,9 @@ def plain_losses(objective: PretrainingObjective, batch: Batch) -> tuple[float, 
 def test_parity_with_loops(family: str) -> None:
     objective, batch = shaken(electric(family)), padded_batch()
     noise_loss, energy_loss = plain_losses(objective, batch)
-    generator = noise()
-    prepared, counts = objective.prepare(batch, generator)
-    output = objective.forward(prepared, generator)
+    drawn = noise()
+    prepared, counts = objective.prepare(batch, drawn)
+    output = objective.forward(prepared, drawn)
     assert math.isclose(float(output.losses["generator_loss"]), noise_loss, rel_tol=1e-4)
     assert math.isclose(float(output.losses["discriminator_loss"]), energy_loss, rel_tol=1e-4)
     assert set(map(int, counts.values())) == {14 + 9 + 5 - 6}
@@ -152,9 +152,9 @@ def test_a_draw_equal_to_the_original_is_noise() -> None:
     with torch.no_grad():  # the towers always draw token 9, and all text is 9
         objective.model.two_tower.bias[9] = 1e4
     batch["input_ids"] = torch.where(batch["input_ids"] > 4, 9, batch["input_ids"])
-    generator = noise()
-    prepared, _ = objective.prepare(batch, generator)
-    found = objective.contrast(prepared, generator)
+    drawn = noise()
+    prepared, _ = objective.prepare(batch, drawn)
+    found = objective.contrast(prepared, drawn)
     assert not found.is_replaced.any()
     assert int(found.is_noise.sum()) == int(prepared["masked_weights"].sum()) > 0
 
@@ -164,19 +164,19 @@ def test_rows_without_targets_are_no_infinities() -> None:
     objective = electric("modern")
     ids = torch.tensor([[2, 3, 0, 0], [2, 7, 3, 0]])  # none, and one that is always noise
     batch = {"input_ids": ids, "attention_mask": (ids > 0).long()}
-    generator = noise()
-    prepared, counts = objective.prepare(batch, generator)
+    drawn = noise()
+    prepared, counts = objective.prepare(batch, drawn)
     assert int(counts["discriminator_loss"]) == 1
-    output = objective.forward(prepared, generator)
+    output = objective.forward(prepared, drawn)
     assert all(torch.isfinite(loss) for loss in output.losses.values())
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_energy_loss_leaves_the_towers_alone(family: str) -> None:
     objective = shaken(electric(family))
-    generator = noise()
-    prepared, _ = objective.prepare(padded_batch(), generator)
-    objective.forward(prepared, generator).losses["discriminator_loss"].backward()
+    drawn = noise()
+    prepared, _ = objective.prepare(padded_batch(), drawn)
+    objective.forward(prepared, drawn).losses["discriminator_loss"].backward()
     moved = {n for n, p in objective.named_parameters() if p.grad is not None and p.grad.any()}
     assert not {n for n in moved if n.startswith("model.two_tower")}
     assert any("embeddings" in n for n in moved)
@@ -227,9 +227,9 @@ def test_the_energy_learns_the_true_conditional(family: str) -> None:
     optimizer = torch.optim.AdamW(objective.parameters(), lr=5e-3)
     data, steps = torch.Generator().manual_seed(3), 240
     for step in range(steps):
-        generator = noise(step)
-        prepared, counts = objective.prepare({"input_ids": speak(64, data)[1]}, generator)
-        losses = objective.forward(prepared, generator).losses
+        drawn = noise(step)
+        prepared, counts = objective.prepare({"input_ids": speak(64, data)[1]}, drawn)
+        losses = objective.forward(prepared, drawn).losses
         weights = objective.loss_weights
         optimizer.zero_grad()
         torch.stack(

@@ -56,7 +56,7 @@ def test_the_share_goes_in_a_straight_line(name: str, ends: tuple[float, float])
 def test_words_keep_to_the_slots(masking: str) -> None:
     section = {"mask_prob": 0.3, "mask_prob_end": 0.1, "masking": masking}
     objective = make("modern", objective=section).train()
-    batch = text() | {"starts_word": torch.rand(4, 100, generator=noise()) < 0.7}
+    batch = text() | {"starts_word": noise(1).uniform((4, 100)) < 0.7}
     for progress, most in ((0.0, 30), (1.0, 10)):
         objective.begin_step(progress)
         prepared, _ = objective.prepare(batch, noise())

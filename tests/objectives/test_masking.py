@@ -7,6 +7,7 @@ from torch import Tensor
 
 from electra.corpus.tokenizer import SpecialIds
 from electra.objectives.masking import choose_and_mask, max_masked
+from electra.training.noise import Noise
 
 SPECIAL = SpecialIds(pad=0, unk=1, cls=2, sep=3, mask=4)
 
@@ -42,7 +43,7 @@ def test_choice(lengths: list[int], prob: float, mask_token_prob: float, seed: i
         SPECIAL,
         mask_prob=prob,
         mask_token_prob=mask_token_prob,
-        generator=torch.Generator().manual_seed(seed),
+        noise=Noise(seed),
     )
     slots = max_masked(40, prob)
     assert masked.masked_positions.shape == (len(lengths), slots)
@@ -83,7 +84,7 @@ def test_shares_and_uniformity() -> None:
         SPECIAL,
         mask_prob=0.15,
         mask_token_prob=0.85,
-        generator=torch.Generator().manual_seed(1),
+        noise=Noise(1),
     )
     assert masked.masked_weights.sum(1).unique().tolist() == [6.0]
     hidden = (masked.masked_input_ids == SPECIAL.mask).sum() / masked.masked_weights.sum()
@@ -102,7 +103,7 @@ def test_a_row_of_special_tokens_chooses_nothing() -> None:
         SPECIAL,
         mask_prob=0.3,
         mask_token_prob=1.0,
-        generator=torch.Generator().manual_seed(0),
+        noise=Noise(0),
     )
     assert masked.masked_weights.sum() == 0
     assert (masked.masked_input_ids == ids).all()

@@ -9,7 +9,7 @@ from electra.corpus.tokenizer import SpecialIds
 from electra.model.pretraining_model import PretrainingModel
 from electra.objectives.masking import max_masked
 from electra.objectives.replaced_token_detection import ReplacedTokenDetection
-from electra.training.loop import example_generator
+from electra.training.noise import Noise
 from tests.shapes import tiny_config
 
 SPECIAL = SpecialIds(pad=0, unk=1, cls=2, sep=3, mask=4)
@@ -48,15 +48,15 @@ def slow_reference(
     ids, mask = batch["input_ids"], batch["attention_mask"]
     rows, length = ids.shape
     slots = max_masked(length, config.mask_prob)
-    generator = example_generator(0, 0, ids.device)
-    noise = torch.rand(rows, length, generator=generator).tolist()
+    draws = Noise(0)
+    noise = draws.uniform((rows, length)).tolist()
     chosen: list[list[int]] = []
     for row in range(rows):
         tokens = [int(t) for t in ids[row]]
         maskable = [p for p in range(length) if mask[row, p] and tokens[p] not in (0, 2, 3, 4)]
         count = max(1, min(slots, round(int(mask[row].sum()) * config.mask_prob)))
         chosen.append(sorted(maskable, key=lambda p, row=row: noise[row][p])[:count])
-    shown = torch.rand(rows, slots, generator=generator).tolist()
+    shown = draws.uniform((rows, slots)).tolist()
     masked = ids.clone()
     for row, positions in enumerate(chosen):
         for slot, position in enumerate(positions):
@@ -66,7 +66,7 @@ def slow_reference(
     for row, positions in enumerate(chosen):
         grid[row, : len(positions)] = torch.tensor(positions)
     logits = model.generator_logits(masked, batch, grid).tolist()
-    uniform = torch.rand(rows, slots, generator=generator).tolist()
+    uniform = draws.uniform((rows, slots)).tolist()
     corrupted = ids.clone()
     generator_loss, num_masked = 0.0, 0
     for row, positions in enumerate(chosen):
@@ -104,25 +104,25 @@ def test_parity_with_the_slow_reference() -> None:
         for mask_token_prob in (0.85, 1.0):
             objective = make_objective(family, mask_prob=0.3, mask_token_prob=mask_token_prob)
             losses, counts, corrupted = slow_reference(objective, batch)
-            generator = example_generator(0, 0, torch.device("cpu"))
-            prepared, found = objective.prepare(batch, generator)
+            drawn = Noise(0)
+            prepared, found = objective.prepare(batch, drawn)
             assert {name: int(count) for name, count in found.items()} == counts
-            output = objective.forward(prepared, generator)
+            output = objective.forward(prepared, drawn)
             for name, value in losses.items():
                 assert math.isclose(float(output.losses[name]), value, rel_tol=1e-5), name
-            generator = example_generator(0, 0, torch.device("cpu"))
-            prepared, _ = objective.prepare(batch, generator)
+            drawn = Noise(0)
+            prepared, _ = objective.prepare(batch, drawn)
             logits = objective.model.generator_logits(
                 prepared["masked_input_ids"], batch, prepared["masked_positions"]
             )
-            assert objective.corrupt(prepared, logits, generator)[0].tolist() == corrupted
+            assert objective.corrupt(prepared, logits, drawn)[0].tolist() == corrupted
 
 
 def gradient_norms(objective: ReplacedTokenDetection, loss_name: str) -> dict[str, float]:
     objective.zero_grad()
-    generator = example_generator(0, 0, torch.device("cpu"))
-    prepared, _ = objective.prepare(padded_batch(), generator)
-    objective.forward(prepared, generator).losses[loss_name].backward()
+    drawn = Noise(0)
+    prepared, _ = objective.prepare(padded_batch(), drawn)
+    objective.forward(prepared, drawn).losses[loss_name].backward()
     return {
         name: float(p.grad.norm()) if p.grad is not None else 0.0
         for name, p in objective.model.named_parameters()
@@ -162,7 +162,7 @@ def test_stages_of_a_warm_start() -> None:
         objective = ReplacedTokenDetection(model, config.objective)
         objective.begin_step(0.49)
         assert set(objective.loss_weights) == {"encoder_mlm_loss"}
-        _, counts = objective.prepare(padded_batch(), example_generator(0, 0, torch.device("cpu")))
+        _, counts = objective.prepare(padded_batch(), Noise(0))
         assert set(counts) == {"encoder_mlm_loss"}
         first = next(model.encoder.parameters())
         with torch.no_grad():

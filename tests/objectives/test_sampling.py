@@ -5,22 +5,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from electra.objectives.sampling import corrupt, sample_tokens
+from electra.training.noise import Noise
 
 
 def test_samples_follow_the_softmax() -> None:
     logits = torch.tensor([2.0, 0.0, -1.0, 1.0])
-    generator = torch.Generator().manual_seed(0)
+    noise = Noise(0)
     for temperature in (1.0, 2.0):
-        drawn = sample_tokens(
-            logits.expand(40_000, 4), temperature=temperature, generator=generator
-        )
+        drawn = sample_tokens(logits.expand(40_000, 4), temperature=temperature, noise=noise)
         shares = drawn.bincount(minlength=4) / 40_000
         assert torch.allclose(shares, (logits / temperature).softmax(0), atol=0.01)
 
 
 def test_sampling_gives_no_gradient() -> None:
     logits = torch.randn(3, 5, requires_grad=True)
-    drawn = sample_tokens(logits, temperature=1.0, generator=torch.Generator().manual_seed(0))
+    drawn = sample_tokens(logits, temperature=1.0, noise=Noise(0))
     assert not drawn.requires_grad
 
 

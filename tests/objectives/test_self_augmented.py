@@ -62,9 +62,9 @@ def visit(objective: SelfAugmented, seed: int) -> tuple[Batch, Tensor]:
         return drawn[-1]
 
     objective.draw = listening  # type: ignore[method-assign]
-    generator = noise(seed)
-    batch, _ = objective.prepare(visited_batch(), generator)
-    objective.forward(batch, generator)
+    draws = noise(seed)
+    batch, _ = objective.prepare(visited_batch(), draws)
+    objective.forward(batch, draws)
     objective.draw = draw  # type: ignore[method-assign]
     assert len(drawn) == 1
     return batch, drawn[0]
@@ -110,8 +110,8 @@ def test_losses_by_hand_from_one_pass(monkeypatch: pytest.MonkeyPatch) -> None:
         objective = augmented(family)
         model = objective.model
         visit(objective, 0)
-        generator = noise(1)
-        batch, counts = objective.prepare(visited_batch(), generator)
+        draws = noise(1)
+        batch, counts = objective.prepare(visited_batch(), draws)
         calls: list[Tensor] = []
         real = model.encoder_hidden
 
@@ -123,7 +123,7 @@ def test_losses_by_hand_from_one_pass(monkeypatch: pytest.MonkeyPatch) -> None:
             return hidden
 
         monkeypatch.setattr(model, "encoder_hidden", counted)
-        losses = objective.forward(batch, generator).losses
+        losses = objective.forward(batch, draws).losses
         assert len(calls) == 1
         assert torch.equal(calls[0], batch["corrupted_input_ids"])
         hidden = real(batch["corrupted_input_ids"], batch)
@@ -204,17 +204,17 @@ def test_replacements_get_as_good_as_the_language_allows() -> None:
     )
     rows = 3200  # too many to be learned by heart
     objective.begin_run(facts(num_examples=rows))
-    coins = noise(1)
+    coins = torch.Generator().manual_seed(1)
     classes = (torch.randint(8, (rows, 1), generator=coins) + torch.arange(14)) % 8
     texts = 5 + 4 * classes + torch.randint(4, (rows, 14), generator=coins)
     texts[:, 0], texts[:, -1] = 2, 3
     optimizer = torch.optim.Adam(objective.parameters(), lr=3e-3)
     originals, right_classes = [], []
     for step in range(650):
-        generator = noise(step)
-        ids = torch.randint(rows, (32,), generator=generator)
-        batch, counts = objective.prepare({"input_ids": texts[ids], "example_ids": ids}, generator)
-        output = objective.forward(batch, generator)
+        draws = noise(step)
+        ids = torch.randint(rows, (32,), generator=coins)
+        batch, counts = objective.prepare({"input_ids": texts[ids], "example_ids": ids}, draws)
+        output = objective.forward(batch, draws)
         loss = sum(output.losses[name] / counts[name] for name in counts)
         assert isinstance(loss, Tensor)
         optimizer.zero_grad()

@@ -20,18 +20,18 @@ FAMILIES = ("classic", "modern")
 
 def corrupted_of(objective: ProposingObjective) -> tuple[Batch, torch.Tensor, torch.Tensor]:
     """The prepared batch, the corrupted text and what was replaced, as `forward` will see them."""
-    generator = noise()
-    prepared, _ = objective.prepare(padded_batch(), generator)
+    drawn = noise()
+    prepared, _ = objective.prepare(padded_batch(), drawn)
     corrupted, is_replaced = objective.corrupt(
-        prepared, objective.generator_logits(prepared), generator
+        prepared, objective.generator_logits(prepared), drawn
     )
     return prepared, corrupted, is_replaced
 
 
 def losses_of(objective: PretrainingObjective) -> tuple[dict[str, float], dict[str, float]]:
-    generator = noise()
-    prepared, counts = objective.prepare(padded_batch(), generator)
-    output = objective.forward(prepared, generator)
+    drawn = noise()
+    prepared, counts = objective.prepare(padded_batch(), drawn)
+    output = objective.forward(prepared, drawn)
     return (
         {name: float(loss) for name, loss in output.losses.items()},
         {name: float(count) for name, count in counts.items()},
@@ -63,9 +63,9 @@ def test_electra_15_percent_is_blind_elsewhere(family: str) -> None:
     """No gradient comes from the score of a token that was not chosen."""
     objective = make(family, objective={"name": "electra_15_percent"})
     assert isinstance(objective, Electra15Percent)
-    generator = noise()
-    prepared, _ = objective.prepare(padded_batch(), generator)
-    judged = objective.judge(prepared, generator)
+    drawn = noise()
+    prepared, _ = objective.prepare(padded_batch(), drawn)
+    judged = objective.judge(prepared, drawn)
     judged.scores.retain_grad()
     objective.discriminator_loss(judged, prepared).backward()
     assert judged.scores.grad is not None
@@ -173,9 +173,9 @@ def test_the_copy_gate_learns_to_copy() -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_encoders_loss_does_not_reach_the_generator(family: str, name: str) -> None:
     objective = make(family, objective={"name": name}, model={"weight_sharing": "none"})
-    generator = noise()
-    prepared, _ = objective.prepare(padded_batch(), generator)
-    losses = objective.forward(prepared, generator).losses
+    drawn = noise()
+    prepared, _ = objective.prepare(padded_batch(), drawn)
+    losses = objective.forward(prepared, drawn).losses
     losses.pop("generator_loss")
     sum(losses.values(), start=torch.zeros(())).backward()
     for part, parameter in objective.model.named_parameters():
@@ -206,9 +206,9 @@ def test_the_corrective_head_with_its_copy_gate(family: str) -> None:
                 gate = float(trusted[row, place])
                 p = gate * copied + (1 - gate) * float(probabilities[row, place, original])
                 expected -= math.log(p)
-    generator = noise()
-    prepared, _ = objective.prepare(padded_batch(), generator)
-    losses = objective.forward(prepared, generator).losses
+    drawn = noise()
+    prepared, _ = objective.prepare(padded_batch(), drawn)
+    losses = objective.forward(prepared, drawn).losses
     assert losses["encoder_mlm_loss"].item() == pytest.approx(expected, rel=1e-4)
     losses["encoder_mlm_loss"].backward()
     own = {"classifier", "discriminator_predictions"}

@@ -114,10 +114,10 @@ def test_losses_are_those_of_joint_training() -> None:
         joint.model.load_state_dict(objective.model.state_dict())
         outputs, counts = [], []
         for each in (objective, joint):
-            generator = noise()
-            batch, found = each.prepare(padded_batch(), generator)
+            drawn = noise()
+            batch, found = each.prepare(padded_batch(), drawn)
             counts.append(found)
-            outputs.append(each.forward(batch, generator))
+            outputs.append(each.forward(batch, drawn))
         assert set(outputs[0].losses) == set(objective.loss_weights) == set(counts[0])
         for name, loss in outputs[0].losses.items():
             assert torch.equal(loss, outputs[1].losses[name])

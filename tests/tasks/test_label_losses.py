@@ -20,6 +20,7 @@ from electra.tasks.objective import FinetuneObjective
 from electra.tasks.relation_extraction import RelationExtraction
 from electra.tasks.task import load_task, save_task
 from electra.tasks.text_classification import TextClassification
+from electra.training.noise import Noise
 
 BALANCED = FinetuneConfig(training=FinetuneTrainingConfig(class_weights="balanced"))
 GIVEN = ["a"] * 7 + ["b"] * 2 + ["c"]
@@ -145,9 +146,9 @@ def test_the_objective_divides_by_the_weights(encoders: dict[str, Path]) -> None
     objective = FinetuneObjective(WEIGHED, model)
     batch = {"input_ids": torch.tensor([[2, 5, 3], [2, 6, 3]]), "labels": torch.tensor([0, 2])}
     batch["attention_mask"] = torch.ones_like(batch["input_ids"])
-    prepared, counts = objective.prepare(batch, torch.Generator())
+    prepared, counts = objective.prepare(batch, Noise(0))
     assert counts["task_loss"].item() == pytest.approx(WEIGHTS[0] + WEIGHTS[2])
-    loss = objective(prepared, torch.Generator()).losses["task_loss"] / counts["task_loss"]
+    loss = objective(prepared, Noise(0)).losses["task_loss"] / counts["task_loss"]
     inputs = {name: t for name, t in batch.items() if name != "labels"}
     expected = torch.nn.functional.cross_entropy(
         model(**inputs).logits, batch["labels"], torch.tensor(WEIGHTS)

@@ -14,6 +14,7 @@ from electra.tasks.model_folder import add_special_tokens, load_tokenizer, save_
 from electra.tasks.objective import FinetuneObjective
 from electra.tasks.text_classification import CLASSIFICATION, TextClassification
 from electra.training.checkpoint import CheckpointStore
+from electra.training.noise import Noise
 from electra.training.optimizer import build_optimizer, parameter_groups
 from electra.training.schedule import TrainState
 from tests.tiny import make_encoder
@@ -55,7 +56,7 @@ def train(objective: FinetuneObjective, steps: int = 3) -> torch.optim.Optimizer
     objective.train()
     for seed in range(steps):
         optimizer.zero_grad()
-        loss = objective(batch(seed), torch.Generator()).losses["task_loss"]
+        loss = objective(batch(seed), Noise(0)).losses["task_loss"]
         loss.backward()
         optimizer.step()
     return optimizer
@@ -137,7 +138,7 @@ def test_new_tokens_learn_and_the_old_ones_do_not(
     marked = batch()
     marked["input_ids"][:, 1], marked["input_ids"][:, 3] = ids
     optimizer = build_optimizer(objective, OptimizerConfig(learning_rate=0.05), num_layers=2)
-    objective(marked, torch.Generator()).losses["task_loss"].backward()
+    objective(marked, Noise(0)).losses["task_loss"].backward()
     optimizer.step()
     after = model.get_input_embeddings().weight
     assert torch.equal(after[: min(ids)], before[: min(ids)])
@@ -180,7 +181,7 @@ def test_perturbation_moves_the_adapters_alone(families: dict[str, Path]) -> Non
     train(objective)
     objective.eval()
     objective.begin_step(1.0)
-    output = objective(batch(), torch.Generator())
+    output = objective(batch(), Noise(0))
     clean = output.metrics["clean_loss"][0]
     output.losses["task_loss"].backward()
     assert output.losses["task_loss"] > clean

@@ -24,6 +24,7 @@ from electra.tasks.objective import FinetuneObjective
 from electra.tasks.passages import Frame, best_stretch
 from electra.tasks.predictor import Predictor
 from electra.tasks.task import load_task, save_task
+from electra.training.noise import Noise
 from electra.training.optimizer import build_optimizer
 from tests.tiny import BAD, GOOD, PLAIN
 
@@ -366,9 +367,9 @@ def test_gradients_are_finite_with_absent_options(
     )
     batch = pad(features, 0)
     batch["labels"] = TASK.targets(features, 0)
-    prepared, counts = objective.prepare(batch, torch.Generator())
+    prepared, counts = objective.prepare(batch, Noise(0))
     assert counts["task_loss"] == 8
-    objective(prepared, torch.Generator()).losses["task_loss"].backward()
+    objective(prepared, Noise(0)).losses["task_loss"].backward()
     assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
 
 

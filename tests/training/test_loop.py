@@ -14,6 +14,7 @@ from electra.config import LoggingConfig, OptimizerConfig, ScheduleConfig, Train
 from electra.errors import ElectraError, Interrupted
 from electra.training.distributed import join_world, leave_world
 from electra.training.loop import Batch, StepOutput, fit
+from electra.training.noise import Noise
 from electra.training.optimizer import build_optimizer
 from electra.training.schedule import Budget, TrainState
 from tests.two_processes import in_two_processes
@@ -33,12 +34,12 @@ class TwoLosses(nn.Module):
     def begin_step(self, progress: float) -> None:
         assert 0 <= progress < 1
 
-    def prepare(self, batch: Batch, generator: torch.Generator) -> tuple[Batch, dict[str, Tensor]]:
+    def prepare(self, batch: Batch, noise: Noise) -> tuple[Batch, dict[str, Tensor]]:
         chosen = batch["input_ids"] % 3 == 0
         batch = {**batch, "chosen": chosen}
         return batch, {"first": chosen.sum(), "second": batch["attention_mask"].sum()}
 
-    def forward(self, batch: Batch, generator: torch.Generator) -> StepOutput:
+    def forward(self, batch: Batch, noise: Noise) -> StepOutput:
         scores = self.head(self.table(batch["input_ids"])).squeeze(-1)
         first = ((scores - 1) ** 2 * batch["chosen"]).sum()
         second = ((scores + 1) ** 2 * batch["attention_mask"]).sum()
@@ -120,9 +121,9 @@ def test_losses_are_means_over_their_own_targets() -> None:
     _, rows = train(steps=1)
     batch = Source().batch(0, 8)
     objective = TwoLosses()
-    prepared, counts = objective.prepare(batch, torch.Generator())
+    prepared, counts = objective.prepare(batch, Noise(0))
     with torch.no_grad():
-        output = objective(prepared, torch.Generator())
+        output = objective(prepared, Noise(0))
     means = {name: float(output.losses[name] / counts[name]) for name in counts}
     assert rows[0]["first"] == pytest.approx(means["first"], rel=1e-5)
     assert rows[0]["second"] == pytest.approx(means["second"], rel=1e-5)
@@ -156,11 +157,11 @@ class Interrupting(TwoLosses):
         super().__init__()
         self.number, self.calls = number, 0
 
-    def forward(self, batch: Batch, generator: torch.Generator) -> StepOutput:
+    def forward(self, batch: Batch, noise: Noise) -> StepOutput:
         self.calls += 1
         if self.calls == 3:
             os.kill(os.getpid(), self.number)
-        return super().forward(batch, generator)
+        return super().forward(batch, noise)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -175,8 +176,8 @@ def test_signals_end_at_a_whole_step(number: int, code: int) -> None:
 class Broken(TwoLosses):
     """A loss that is no number."""
 
-    def forward(self, batch: Batch, generator: torch.Generator) -> StepOutput:
-        output = super().forward(batch, generator)
+    def forward(self, batch: Batch, noise: Noise) -> StepOutput:
+        output = super().forward(batch, noise)
         return StepOutput({name: loss * float("nan") for name, loss in output.losses.items()})
 
 

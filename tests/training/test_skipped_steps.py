@@ -11,6 +11,7 @@ from electra.errors import DivergedError
 from electra.training.checkpoint import CheckpointStore
 from electra.training.distributed import World, join_world, leave_world
 from electra.training.loop import Batch, StepOutput, fit
+from electra.training.noise import Noise
 from electra.training.optimizer import build_optimizer
 from electra.training.schedule import Budget, TrainState
 from tests.training.test_loop import Rows, Source, TwoLosses
@@ -41,8 +42,8 @@ class Poisoned(TwoLosses):
         super().__init__()
         self.gradient = gradient
 
-    def forward(self, batch: Batch, generator: torch.Generator) -> StepOutput:
-        output = super().forward(batch, generator)
+    def forward(self, batch: Batch, noise: Noise) -> StepOutput:
+        output = super().forward(batch, noise)
         if batch["bad"].any():
             first = output.losses["first"]
             no_number = first * float("nan") if self.gradient else first + float("inf")
@@ -105,8 +106,8 @@ def by_hand(skipped: set[int], steps: int) -> TwoLosses:
     for step in range(1, steps + 1):
         if step in skipped:
             continue
-        batch, counts = module.prepare(Source().batch(BATCH * (step - 1), BATCH), torch.Generator())
-        losses = module(batch, torch.Generator()).losses
+        batch, counts = module.prepare(Source().batch(BATCH * (step - 1), BATCH), Noise(0))
+        losses = module(batch, Noise(0)).losses
         loss = losses["first"] / counts["first"] + 3 * losses["second"] / counts["second"]
         optimizer.zero_grad()
         loss.backward()
