@@ -17,7 +17,8 @@ def sample_tokens(logits: Tensor, *, temperature: float, noise: Noise) -> Tensor
     longer than the generator itself.
     """
     with torch.no_grad():
-        cumulated = (logits.float() / temperature).softmax(-1).cumsum(-1)  # (..., V)
+        scaled = logits.float() if temperature == 1 else logits.float() / temperature
+        cumulated = scaled.softmax(-1).cumsum(-1)  # (..., V)
         uniform = noise.uniform(logits.shape[:-1], logits.device)
         threshold = uniform.unsqueeze(-1) * cumulated[..., -1:]  # the sum is 1 up to rounding
         found = torch.searchsorted(cumulated, threshold, right=True).squeeze(-1)

@@ -39,14 +39,14 @@ def _has_mps() -> bool:
 def pick_dtype(wanted: str, device: torch.device) -> torch.dtype:
     """Precision of matrix products in training.
 
-    `auto` is bfloat16 on a CUDA device that has it and on a CPU with units for it (AMX or
-    AVX512-BF16; without them it is emulated), else float32.
+    `auto` is bfloat16 on a CUDA device that has it and on a CPU that gains by it (AMX, or
+    AVX512-BF16 of AMD's; elsewhere it is emulated), else float32.
     """
     if wanted == "bfloat16":
         return torch.bfloat16
     if wanted == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported():
         return torch.bfloat16
-    if wanted == "auto" and device.type == "cpu" and _cpu_has_bfloat16():
+    if wanted == "auto" and device.type == "cpu" and _cpu_gains_by_bfloat16():
         return torch.bfloat16
     return torch.float32
 
@@ -56,9 +56,15 @@ def inference_dtype(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "cpu" else pick_dtype("auto", device)
 
 
-def _cpu_has_bfloat16() -> bool:
-    probes = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
-    return any(getattr(torch.cpu, name, lambda: False)() for name in probes)
+def _cpu_gains_by_bfloat16() -> bool:
+    """Intel's AVX512-BF16 alone is slower than float32 in a step (docs/lab_log.md)."""
+    if _supports("_is_amx_tile_supported"):
+        return True
+    return _supports("_is_avx512_bf16_supported") and _cpuinfo("vendor_id") == "AuthenticAMD"
+
+
+def _supports(probe: str) -> bool:
+    return bool(getattr(torch.cpu, probe, lambda: False)())
 
 
 def training_attention(device: torch.device, max_length: int) -> str:
@@ -133,11 +139,13 @@ def machine() -> dict[str, object]:
 
 
 def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            for line in file:
-                if line.startswith("model name"):
-                    return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+def _cpuinfo(field: str) -> str:
+    """What Linux says of the first processor; nothing elsewhere."""
+    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:
+        for line in file:
+            if line.startswith(field):
+                return line.split(":", 1)[1].strip()
+    return ""

@@ -117,55 +117,25 @@ def build_optimizer(
 
 
 def _adam(groups: list[dict[str, Any]], config: OptimizerConfig) -> torch.optim.Optimizer:
+    kind = torch.optim.AdamW if config.bias_correction else AdamWithoutBiasCorrection
     betas = (config.adam_beta1, config.adam_beta2)
-    if config.bias_correction:
-        return torch.optim.AdamW(
-            groups, lr=config.learning_rate, betas=betas, eps=config.adam_epsilon, fused=True
-        )
-    return AdamWithoutBiasCorrection(
-        groups, lr=config.learning_rate, betas=betas, eps=config.adam_epsilon
-    )
+    return kind(groups, lr=config.learning_rate, betas=betas, eps=config.adam_epsilon, fused=True)
 
 
-class AdamWithoutBiasCorrection(torch.optim.Optimizer):
-    """p -= lr * (m / (sqrt(v) + eps) + weight_decay * p), m and v not corrected."""
+class AdamWithoutBiasCorrection(torch.optim.AdamW):
+    """p -= lr * (m / (sqrt(v) + eps) + weight_decay * p), m and v not corrected.
 
-    def __init__(
-        self,
-        groups: list[dict[str, Any]],
-        *,
-        lr: float,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-6,
-    ) -> None:
-        super().__init__(groups, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": 0.0})
+    It is AdamW that counts from a step so late that both corrections are 1 in float32; its fused
+    kernel goes through the weights once.
+    """
 
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """One update of every parameter that has a gradient."""
-        assert closure is None, "closures are not supported"
-        for group in self.param_groups:
-            parameters = [p for p in group["params"] if p.grad is not None]
-            if not parameters:
-                continue
-            gradients = [p.grad for p in parameters]
-            for p in parameters:
-                if not self.state[p]:
-                    self.state[p] = {
-                        "exp_avg": torch.zeros_like(p),
-                        "exp_avg_sq": torch.zeros_like(p),
-                    }
-            first = [self.state[p]["exp_avg"] for p in parameters]
-            second = [self.state[p]["exp_avg_sq"] for p in parameters]
-            beta1, beta2 = group["betas"]
-            torch._foreach_lerp_(first, gradients, 1 - beta1)
-            torch._foreach_mul_(second, beta2)
-            torch._foreach_addcmul_(second, gradients, gradients, 1 - beta2)
-            denominators = torch._foreach_sqrt(second)
-            torch._foreach_add_(denominators, group["eps"])
-            if group["weight_decay"]:
-                torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
-            torch._foreach_addcdiv_(parameters, first, denominators, -group["lr"])
+    _LATE = 2.0**30
+
+    def _init_group(self, group: dict[str, Any], *lists: Any) -> Any:
+        found = super()._init_group(group, *lists)  # type: ignore[no-untyped-call]
+        for step in lists[-1]:
+            step.fill_(self._LATE)
+        return found
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
