@@ -34,6 +34,7 @@ from electra.corpus.tokenizer import (
 )
 from electra.errors import ConfigError, DataError, Interrupted
 from electra.evaluation.probes import probe
+from electra.model.document_attention import kernel_for
 from electra.model.pretrained_parts import RECORD, open_parts
 from electra.model.pretraining_model import PretrainingModel
 from electra.objectives.objective import PretrainingObjective, RunFacts, build_objective
@@ -144,7 +145,11 @@ def _train(
     rows = num_ids(tokenizer) if parts is None else parts.discriminator.config.vocab_size
     counts = token_counts(corpus, rows, config)
     objective = build_objective(config, rows, special, token_counts=counts, parts=parts).to(device)
-    objective.model.use_attention(training_attention(device, config.data.max_length))
+    kernel = training_attention(device, config.data.max_length)
+    if config.data.document_attention:
+        dropout = config.model.attention_probs_dropout_prob
+        kernel = kernel_for(device, kernel, dropout=dropout)
+    objective.model.use_attention(kernel)
     optimizer = build_optimizer(objective, config.optimizer, apart=_apart(objective, config))
     average = None
     if config.training.average_last:
