@@ -127,8 +127,17 @@ def _adam(groups: list[dict[str, Any]], config: OptimizerConfig) -> torch.optim.
     )
 
 
+_ENDLESS = 2.0**24
+"""Steps after which nothing is left to correct, and float32 counts no further."""
+
+
 class AdamWithoutBiasCorrection(torch.optim.Optimizer):
-    """p -= lr * (m / (sqrt(v) + eps) + weight_decay * p), m and v not corrected."""
+    """p -= lr * (m / (sqrt(v) + eps) + weight_decay * p), m and v not corrected.
+
+    On a GPU by the fused kernel of AdamW, which corrects as after endlessly many steps.
+    """
+
+    _step_supports_amp_scaling = True
 
     def __init__(
         self,
@@ -158,6 +167,25 @@ class AdamWithoutBiasCorrection(torch.optim.Optimizer):
             first = [self.state[p]["exp_avg"] for p in parameters]
             second = [self.state[p]["exp_avg_sq"] for p in parameters]
             beta1, beta2 = group["betas"]
+            if parameters[0].is_cuda or getattr(self, "found_inf", None) is not None:
+                steps = [torch.full((), _ENDLESS, device=p.device) for p in parameters]
+                torch._fused_adamw_(
+                    parameters,
+                    gradients,
+                    first,
+                    second,
+                    [],
+                    steps,
+                    lr=group["lr"],
+                    beta1=beta1,
+                    beta2=beta2,
+                    weight_decay=group["weight_decay"],
+                    eps=group["eps"],
+                    amsgrad=False,
+                    maximize=False,
+                    found_inf=getattr(self, "found_inf", None),
+                )
+                continue
             torch._foreach_lerp_(first, gradients, 1 - beta1)
             torch._foreach_mul_(second, beta2)
             torch._foreach_addcmul_(second, gradients, gradients, 1 - beta2)
@@ -166,6 +194,25 @@ class AdamWithoutBiasCorrection(torch.optim.Optimizer):
             if group["weight_decay"]:
                 torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
             torch._foreach_addcdiv_(parameters, first, denominators, -group["lr"])
+
+
+def can_step_where(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether `step_where` knows how to leave a step out."""
+    return bool(getattr(optimizer, "_step_supports_amp_scaling", False))
+
+
+def step_where(optimizer: torch.optim.Optimizer, applied: Tensor) -> None:
+    """Apply the gradients if `applied`, a bool on their device, which is not waited for.
+
+    Else weights and moments stay to the bit. So the fused kernels of torch leave out a step for a
+    gradient scaler, of which this has the flag alone.
+    """
+    fused: Any = optimizer
+    fused.found_inf = (~applied).float()
+    try:
+        fused.step()
+    finally:
+        fused.found_inf = None
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
