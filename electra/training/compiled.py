@@ -73,17 +73,23 @@ class _Compiled:
         if self._graphs is None or not self._objective.training:
             return self._plain(batch, noise)
         from torch._dynamo import config, exc
+        from torch._functorch import config as gradient_config
 
         noise.move(self._device)
         if self._recorded:  # what the last step's graph returned may be overwritten
             compiler: Any = torch.compiler
             compiler.cudagraph_mark_step_begin()
         limit: Any = config
+        at_once: Any = gradient_config  # what the backward pass lacks is to be seen here, too
         try:
-            with limit.patch(recompile_limit=GRAPHS):
+            with (
+                limit.patch(recompile_limit=GRAPHS),
+                at_once.patch(force_non_lazy_backward_lowering=True),
+            ):
                 return self._graphs(batch, noise)
         except (exc.TorchDynamoException, exc.FailOnRecompileLimitHit) as error:
             self._graphs = None  # before anything was computed
-            why = next(filter(None, map(str.strip, str(error).splitlines())), "")
+            cause = getattr(error, "inner_exception", error)
+            why = next(filter(None, map(str.strip, str(cause).splitlines())), "")
             self._tell(f"the {_WHAT[self._name]} are not compiled, which costs time alone: {why}")
             return self._plain(batch, noise)
