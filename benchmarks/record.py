@@ -10,9 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 from electra.training.device import machine
 from electra.training.run_folder import write_text
 
@@ -42,6 +39,9 @@ def finish(
     rows: Sequence[Mapping[str, Any]], summary: Mapping[str, Any], *, json_file: Path | None
 ) -> None:
     """Print the rows as a table and the summary; write all of it to `json_file`."""
+    from rich.console import Console
+    from rich.table import Table
+
     console = Console()
     table = Table(*rows[0])
     for row in rows:
@@ -49,6 +49,13 @@ def finish(
     console.print(table)
     for name, value in summary.items():
         console.print(f"{name}: {_shown(value)}", highlight=False)
+    console.print(f"commit {COMMIT}, {machine()['processor']}", highlight=False)
+    if json_file is not None:
+        write(rows, summary, json_file)
+
+
+def write(rows: Sequence[Mapping[str, Any]], summary: Mapping[str, Any], json_file: Path) -> None:
+    """Write all of it to `json_file`."""
     record: dict[str, Any] = {
         "command": shlex.join(["python", "-m", _module(), *sys.argv[1:]]),
         "commit": COMMIT,
@@ -56,10 +63,8 @@ def finish(
         "rows": list(rows),
         "summary": dict(summary),
     }
-    console.print(f"commit {record['commit']}, {record['machine']['processor']}", highlight=False)
-    if json_file is not None:
-        json_file.parent.mkdir(parents=True, exist_ok=True)
-        write_text(json_file, json.dumps(record, indent=1) + "\n")
+    json_file.parent.mkdir(parents=True, exist_ok=True)
+    write_text(json_file, json.dumps(record, indent=1) + "\n")
 
 
 def _shown(value: object) -> str:

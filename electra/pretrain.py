@@ -8,6 +8,7 @@ folder that the Auto classes of transformers open.
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 import shutil
 from pathlib import Path
@@ -34,12 +35,14 @@ from electra.corpus.tokenizer import (
 )
 from electra.errors import ConfigError, DataError, Interrupted
 from electra.evaluation.probes import probe
+from electra.model.document_attention import kernel_for
 from electra.model.pretrained_parts import RECORD, open_parts
 from electra.model.pretraining_model import PretrainingModel
 from electra.objectives.objective import PretrainingObjective, RunFacts, build_objective
 from electra.recipe import to_tables
 from electra.training.averaging import TailAverage
 from electra.training.checkpoint import CheckpointStore
+from electra.training.compiled import compile_passes, compiling
 from electra.training.device import (
     keep_memory,
     machine,
@@ -52,7 +55,7 @@ from electra.training.device import (
 from electra.training.distributed import World, join_world, leave_world
 from electra.training.health import Watch
 from electra.training.loggers import MetricsFile, RunLogger, read_metrics
-from electra.training.loop import bit_environment, fit
+from electra.training.loop import bit_environment, fit, rows_at_once
 from electra.training.memory import within_memory
 from electra.training.optimizer import build_optimizer
 from electra.training.run_folder import RunFolder, open_run, write_text
@@ -65,6 +68,7 @@ _MAY_CHANGE = {
         *BUDGETS,
         *("eval_steps", "save_steps", "save_total_limit", "final_weights", "max_skipped_steps"),
         "device",
+        "compile",
     },
     "logging": {"trackers"},
     "objective": {"generator_folder", "replacements"},  # by their content, as data is
@@ -144,7 +148,11 @@ def _train(
     rows = num_ids(tokenizer) if parts is None else parts.discriminator.config.vocab_size
     counts = token_counts(corpus, rows, config)
     objective = build_objective(config, rows, special, token_counts=counts, parts=parts).to(device)
-    objective.model.use_attention(training_attention(device, config.data.max_length))
+    kernel = training_attention(device, config.data.max_length)
+    if config.data.document_attention:
+        dropout = config.model.attention_probs_dropout_prob
+        kernel = kernel_for(device, kernel, dropout=dropout)
+    objective.model.use_attention(kernel)
     optimizer = build_optimizer(objective, config.optimizer, apart=_apart(objective, config))
     average = None
     if config.training.average_last:
@@ -206,6 +214,10 @@ def _train(
     )
     if training.micro_batch_size != config.training.micro_batch_size:
         tell(f"{training.micro_batch_size} sequences a forward pass fit into the memory")
+    training = dataclasses.replace(training, compile=compiling(training, device))
+    if training.compile:
+        one = world.size == 1 and rows_at_once(training, world) == training.global_batch_size
+        compile_passes(objective, device, tell=tell, cuda_graphs=one and device.type == "cuda")
     if before is not None:
         warning = other_bits(before, bit_environment(training, dtype, world))
         if warning and world.is_main:

@@ -108,6 +108,16 @@ def test_masked_lm_saves_its_own_parts(corpus: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "run" / "generator").exists()
 
 
+def test_documents_of_packed_rows_are_kept_apart(corpus: Path, tmp_path: Path) -> None:
+    runs = {}
+    for apart in (False, True):
+        config = tiny_config("classic", data={"max_length": 32, "document_attention": apart})
+        runs[apart] = pretrain(data=corpus, output=tmp_path / str(apart), config=config)
+    assert runs[True]["metrics"].keys() == runs[False]["metrics"].keys()
+    assert runs[True]["metrics"]["generator_loss"] != runs[False]["metrics"]["generator_loss"]
+    assert runs[True]["tokens"] == runs[False]["tokens"]
+
+
 def test_it_learns(corpus: Path, tmp_path: Path) -> None:
     config = tiny_config(
         "modern",

@@ -76,6 +76,16 @@ class DataConfig:
         "documents: a sequence is a window of one document; two_segments: lines of one document "
         "in two segments, as the reference builds them",
     )
+    document_attention: bool = option(
+        False,
+        "packed: a token attends to its own document alone (on a GPU by variable-length attention)",
+    )
 
     def __post_init__(self) -> None:
         require(self.max_length >= 8, "data.max-length", self.max_length, "8 or more")
+        require(
+            not self.document_attention or self.examples == "packed",
+            "data.document-attention",
+            "true",
+            f"false with --data.examples {self.examples}, whose rows hold one document each",
+        )

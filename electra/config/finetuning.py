@@ -97,6 +97,12 @@ class FinetuneTrainingConfig(TrainingConfig):
             self.average_last,
             "0 in fine-tuning, which keeps its best evaluation (--seeds also averages the runs)",
         )
+        require(
+            self.compile is not True,
+            "training.compile",
+            "true",
+            "false in fine-tuning, whose batches have many lengths",
+        )
         smoothing = self.label_smoothing
         require(0 <= smoothing < 1, "training.label-smoothing", smoothing, "[0, 1)")
         require(self.r_drop >= 0, "training.r-drop", self.r_drop, "0 or more")

@@ -56,6 +56,7 @@ class PretrainConfig:
                 f"--model.generator-size 1, not {self.model.generator_size}"
             )
         self._check_two_stage()
+        self._check_documents()
         check_ramps(self.schedule, self.training, self.data, self.objective)
         self._check_average()
         rows = self.training.micro_batch_size
@@ -83,6 +84,21 @@ class PretrainConfig:
         """Whether a network beside the encoder is trained to propose."""
         takes = {"generator_weight", "reinforce_weight"} & {*OBJECTIVES[self.objective.name]}
         return bool(takes) and self.objective.generator == "masked_lm"
+
+    def _check_documents(self) -> None:
+        whole = {
+            "--objective.name electric, whose towers read whole rows": (
+                self.objective.name == "electric"
+            ),
+            "--objective.contrastive-weight, which compares rows by their [CLS]": (
+                self.objective.contrastive_weight > 0
+            ),
+        }
+        for what, given in whole.items():
+            if self.data.document_attention and given:
+                raise ConfigError(
+                    f"--data.document-attention does not go with {what}; leave one out"
+                )
 
     def _check_average(self) -> None:
         objective, last = self.objective, self.training.average_last

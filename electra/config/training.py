@@ -169,6 +169,9 @@ class TrainingConfig:
         "auto", "of matrix products in training; auto: bfloat16 where the machine has units for it"
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = option("auto", "where to train")
+    compile: bool | Literal["auto"] = option(
+        "auto", "pretraining: each pass as one compiled graph of fixed shapes; auto: on a GPU"
+    )
     average_last: float = option(
         0.0,
         "pretraining: share of the budget, its last, whose weights are averaged; that average is "

@@ -71,6 +71,7 @@ class Examples:
         kind: Literal["packed", "documents", "two_segments"],
         seed: int = 0,
         word_starts: NDArray[np.bool_] | None = None,
+        with_documents: bool = False,
     ) -> None:
         """Find the rows.
 
@@ -82,10 +83,12 @@ class Examples:
             seed: of `two_segments`; the others are not random.
             word_starts: (V,) whether a piece begins a word (`words.word_starts`); given, rows
                 have `starts_word`, by the corpus's segmenter where it has been through one.
+            with_documents: packed rows have `document_starts`.
 
         Raises:
             DataError: the split is too small for one row.
         """
+        assert kind == "packed" or not with_documents, "other rows hold one document each"
         self._split, self._special = split, special
         self.max_length, self._kind = max_length, kind
         self._word_starts = word_starts
@@ -94,8 +97,11 @@ class Examples:
         self._text = max_length - 2
         self._windows: list[NDArray[np.int64]] = []  # per shard: rows before each document
         self._segments: list[_Segments] = []
+        self._most_documents = 0
         if kind == "packed":
             rows = [info.tokens // self._text for info in split.shards]
+            if with_documents:
+                self._most_documents = max(map(self._find_most_documents, split.offsets))
         elif kind == "documents":
             self._windows = [self._find_windows(offsets) for offsets in split.offsets]
             rows = [int(w[-1]) for w in self._windows]
@@ -144,7 +150,10 @@ class Examples:
         """The rows `ids`, each array (B, L).
 
         `input_ids` padded with [PAD]; unless packed, `attention_mask`; of two segments
-        `token_type_ids`, 1 for B and its [SEP]; where words are asked for, `starts_word`.
+        `token_type_ids`, 1 for B and its [SEP]; where words are asked for, `starts_word`. With
+        documents `document_starts`, (B, D): the column each document of the row begins at, 0 for
+        the first, which has the [CLS], and L where there are no more; D is what the fullest row of
+        the split has, so that shapes stay.
         """
         shape = (len(ids), self.max_length)
         arrays: dict[str, NDArray[Any]] = {
@@ -159,6 +168,8 @@ class Examples:
         examples = ids.astype(np.int64)
         shards = np.searchsorted(self._first, examples, side="right") - 1
         found = self._find(shards, examples - self._first[shards])
+        if self._most_documents:
+            arrays["document_starts"] = self._document_starts(shards, found.starts)
         row, kept = np.repeat(np.arange(len(ids)), found.counts), found.columns >= 0
         tokens = self._split.runs_of_tokens(shards, found.starts, found.counts)[kept]
         row, column = row[kept], found.columns[kept]
@@ -243,6 +254,25 @@ class Examples:
             octets = self._segments[number].in_first[line[here] // 8]
             in_first[here] = octets >> (7 - line[here] % 8).astype(np.uint8) & 1
         return in_first
+
+    def _document_starts(
+        self, shards: NDArray[np.int64], starts: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """`document_starts` of packed rows, given the shard and the first token of each, (B,)."""
+        columns = np.zeros((len(shards), self._most_documents), dtype=np.int64)
+        number = np.arange(self._most_documents - 1)
+        for shard in np.unique(shards):
+            here, offsets = np.flatnonzero(shards == shard), self._split.offsets[shard]
+            later = np.searchsorted(offsets, starts[here], side="right")[:, None] + number
+            # the last offset is the shard's end, behind every row
+            place = offsets[np.minimum(later, len(offsets) - 1)] - starts[here][:, None]
+            columns[here, 1:] = np.where(place < self._text, place + 1, self.max_length)
+        return columns
+
+    def _find_most_documents(self, offsets: NDArray[np.int64]) -> int:
+        """Documents of the fullest packed row of a shard: its first, and those that begin later."""
+        row, place = np.divmod(offsets[:-1], self._text)
+        return 1 + int(np.bincount(row[place > 0]).max(initial=0))
 
     def _find_windows(self, offsets: NDArray[np.int64]) -> NDArray[np.int64]:
         lengths = np.diff(offsets) - 1  # without the document's own [SEP]

@@ -35,6 +35,7 @@ def examples_of(
         kind=config.data.examples,
         seed=config.training.seed if split == "train" else 0,
         word_starts=word_starts(load_tokenizer(corpus.folder)) if words else None,
+        with_documents=config.data.document_attention,
     )
 
 

@@ -16,6 +16,7 @@ from transformers import ElectraConfig, ElectraForMaskedLM, ElectraForPreTrainin
 from electra.config import ModelConfig
 from electra.config.model import generator_width
 from electra.corpus.tokenizer import SpecialIds
+from electra.model.document_attention import restarted_positions, within_documents
 
 uses_token_types = True
 
@@ -92,15 +93,21 @@ def _initialize(network: nn.Module, model: ModelConfig) -> None:
                 nn.init.trunc_normal_(module.weight, std=0.02, a=-0.04, b=0.04)
 
 
-def hidden_states(encoder: nn.Module, input_ids: Tensor, context: Mapping[str, Tensor]) -> Tensor:
+def hidden_states(encoder: Any, input_ids: Tensor, context: Mapping[str, Tensor]) -> Tensor:
     """The encoder's output, (B, L) -> (B, L, H).
 
-    `context` holds `attention_mask` and `token_type_ids`, (B, L), where they are not all 1 and 0.
+    `context` holds `attention_mask` and `token_type_ids`, (B, L), where they are not all 1 and 0,
+    and `document_starts` (B, D) where attention stays inside documents; positions, which are
+    absolute, then begin anew in each.
     """
+    mask: Tensor | None = context.get("attention_mask")
+    more: dict[str, Any] = {}
+    if "document_starts" in context:
+        starts, length = context["document_starts"], input_ids.shape[1]
+        more, mask = within_documents(encoder, starts, length)
+        more["position_ids"] = restarted_positions(starts, length)
     output: Tensor = encoder(
-        input_ids,
-        attention_mask=context.get("attention_mask"),
-        token_type_ids=context.get("token_type_ids"),
+        input_ids, attention_mask=mask, token_type_ids=context.get("token_type_ids"), **more
     ).last_hidden_state
     return output
 

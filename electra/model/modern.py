@@ -20,6 +20,7 @@ from transformers import (
 
 from electra.config import ModelConfig
 from electra.corpus.tokenizer import SpecialIds
+from electra.model.document_attention import as_mask, within_documents
 
 FULL_ATTENTION_UP_TO = 512
 """Sliding windows of 128 pay at lengths beyond (ModernBERT, section 2.1.2)."""
@@ -128,18 +129,32 @@ def hidden_states(encoder: Any, input_ids: Tensor, context: Mapping[str, Tensor]
 
     `context` holds `attention_mask` (B, L) where it is not all 1; this family has no token types.
     Where all layers see everything the mask is handed over ready-made: the model would build one
-    for sliding windows too at every call.
+    for sliding windows too at every call. With `document_starts` (B, D) attention stays inside
+    documents; positions go on through the row, since rotary ones count by their differences alone.
     """
+    length = input_ids.shape[1]
+    more: dict[str, Any] = {}
     mask: Any = context.get("attention_mask")
-    if set(encoder.config.layer_types) == {"full_attention"}:
+    if "document_starts" in context:
+        more, mask = within_documents(encoder, context["document_starts"], length)
+        mask = {"full_attention": mask, "sliding_attention": _near(mask, encoder)}
+    elif set(encoder.config.layer_types) == {"full_attention"}:
         if mask is not None:
-            mask = mask[:, None, None, :].bool().expand(-1, 1, input_ids.shape[1], -1)  # (B,1,L,L)
-            if encoder.config._attn_implementation == "eager":  # adds it to the scores
-                lowest = torch.finfo(torch.float32).min
-                mask = torch.zeros_like(mask, dtype=torch.float32).masked_fill(~mask, lowest)
+            mask = mask[:, None, None, :].bool().expand(-1, 1, length, -1)  # (B, 1, L, L)
+            mask = as_mask(mask, encoder.config._attn_implementation)
         mask = {"full_attention": mask}
-    output: Tensor = encoder(input_ids, attention_mask=mask).last_hidden_state
+    output: Tensor = encoder(input_ids, attention_mask=mask, **more).last_hidden_state
     return output
+
+
+def _near(mask: Tensor | None, encoder: Any) -> Tensor | None:
+    """A mask (B, 1, L, L) within the sliding window."""
+    if mask is None:
+        return None
+    place = torch.arange(mask.shape[-1], device=mask.device)
+    near = (place.unsqueeze(1) - place).abs() <= encoder.config.sliding_window
+    far = False if mask.dtype == torch.bool else torch.finfo(mask.dtype).min
+    return mask.masked_fill(~near, far)
 
 
 def masked_lm_transform(masked_lm: Any, hidden: Tensor) -> Tensor:

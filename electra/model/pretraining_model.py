@@ -134,7 +134,8 @@ class PretrainingModel(nn.Module):
     def encoder_hidden(self, input_ids: Tensor, context: Mapping[str, Tensor]) -> Tensor:
         """The encoder's output, (B, L) -> (B, L, H).
 
-        `context` holds `attention_mask` and `token_type_ids` where the batch has them.
+        `context` holds `attention_mask`, `token_type_ids` and `document_starts` where the batch
+        has them.
         """
         return self._hidden(self.encoder, input_ids, context)
 

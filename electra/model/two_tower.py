@@ -26,6 +26,7 @@ from transformers import ElectraConfig, ElectraModel, ModernBertConfig, ModernBe
 from electra.config import ModelConfig
 from electra.errors import CheckpointError
 from electra.model import classic, modern
+from electra.model.document_attention import as_mask
 
 WEIGHTS, SETTINGS = "two_tower.safetensors", "two_tower.json"
 _FORMAT = "electra two_tower 1"
@@ -144,10 +145,7 @@ class TwoTower(nn.Module):
 
 def _states(body: Any, input_ids: Tensor, context: Mapping[str, Tensor], mask: Tensor) -> Tensor:
     """A tower's output, (B, L, H), under a mask (B, 1, L, L) that is true where it may look."""
-    ready: Any = mask
-    if body.config._attn_implementation == "eager":  # adds it to the scores
-        lowest = torch.finfo(torch.float32).min
-        ready = torch.zeros_like(mask, dtype=torch.float32).masked_fill(~mask, lowest)
+    ready = as_mask(mask, body.config._attn_implementation)
     if body.config.model_type == "modernbert":
         output = body(input_ids, attention_mask={"full_attention": ready})
     else:

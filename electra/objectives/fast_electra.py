@@ -75,7 +75,7 @@ class FastElectra(PretrainingObjective):
         )
         # in a tuple it is no submodule: neither checkpoints nor the optimizer know of it
         self._generator = (generator,)
-        self.temperature = config.temperature
+        self.temperature: float | Tensor = config.temperature
         self.wants_ids = config.replacements is not None
         self.store: ReplacementStore | None = None
 
@@ -159,7 +159,8 @@ class FastElectra(PretrainingObjective):
         """Cool down."""
         super().begin_step(progress)
         hot, cold = self.config.temperature, self.config.final_temperature
-        self.temperature = hot * (cold / hot) ** progress
+        # a tensor, so that compiled code serves all steps
+        self.temperature = torch.tensor(hot * (cold / hot) ** progress)
 
     def prepare(self, batch: Batch, noise: Noise) -> tuple[Batch, dict[str, Tensor]]:
         """Corrupt by what is kept, or choose and hide tokens; every real token is a target."""
@@ -175,7 +176,7 @@ class FastElectra(PretrainingObjective):
                 return {**batch, "corrupted_input_ids": ids.scatter(1, positions, tokens)}
         return with_masks(batch, self.model.special, self.config, noise, self.mask_prob)
 
-    def propose(self, batch: Batch, noise: Noise, temperature: float) -> Tensor:
+    def propose(self, batch: Batch, noise: Noise, temperature: float | Tensor) -> Tensor:
         """The text with samples of the generator in it, (B, L)."""
         logits = self.generator.logits(batch["masked_input_ids"], batch, batch["masked_positions"])
         logits = logits[..., : self.model.encoder.config.vocab_size]  # a table may be padded
@@ -184,7 +185,9 @@ class FastElectra(PretrainingObjective):
             batch["input_ids"], batch["masked_positions"], batch["masked_weights"], sampled_ids
         )[0]
 
-    def _corrupted(self, batch: Batch, noise: Noise, temperature: float, split: Split) -> Tensor:
+    def _corrupted(
+        self, batch: Batch, noise: Noise, temperature: float | Tensor, split: Split
+    ) -> Tensor:
         """The corrupted text, (B, L): kept, or drawn and then kept."""
         if "corrupted_input_ids" in batch:
             return batch["corrupted_input_ids"]

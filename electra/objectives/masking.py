@@ -51,8 +51,10 @@ def mask_slots(max_length: int, config: ObjectiveConfig) -> int:
 
 def maskable(input_ids: Tensor, special: SpecialIds) -> Tensor:
     """(B, L) bool: never [PAD], [CLS], [SEP], [MASK]; [UNK] may be chosen, as in the reference."""
-    never = torch.tensor(special.never_masked, device=input_ids.device)
-    return torch.isin(input_ids, never, invert=True)
+    allowed = torch.ones_like(input_ids, dtype=torch.bool)
+    for token_id in special.never_masked:  # a list of them would be copied to the device each time
+        allowed &= input_ids != token_id
+    return allowed
 
 
 def choose_and_mask(
@@ -60,7 +62,7 @@ def choose_and_mask(
     attention_mask: Tensor | None,
     special: SpecialIds,
     *,
-    mask_prob: float,
+    mask_prob: float | Tensor,
     mask_token_prob: float,
     noise: Noise,
     masking: str = "token",
@@ -93,7 +95,7 @@ def choose_and_mask(
         slots: P; none: `max_masked`.
     """
     rows, length = input_ids.shape
-    slots = max_masked(length, mask_prob) if slots is None else slots
+    slots = max_masked(length, float(mask_prob)) if slots is None else slots
     candidates = maskable(input_ids, special)  # (B, L)
     if attention_mask is None:
         num_tokens = torch.full((rows,), length, device=input_ids.device)
@@ -134,7 +136,7 @@ def with_masks(
     special: SpecialIds,
     config: ObjectiveConfig,
     noise: Noise,
-    mask_prob: float | None = None,
+    mask_prob: float | Tensor | None = None,
 ) -> Batch:
     """The batch and the fields of `Masked`, as the recipe's section asks for.
 

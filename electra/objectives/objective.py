@@ -101,7 +101,8 @@ class PretrainingObjective(nn.Module, ABC):
         """
         super().__init__()
         self.model, self.config = model, config
-        self._mask_prob = config.mask_prob
+        self._mask_prob: float | Tensor = config.mask_prob
+        self._flags: dict[str, tuple[int, bool]] = {}
 
     @classmethod
     @abstractmethod
@@ -148,14 +149,23 @@ class PretrainingObjective(nn.Module, ABC):
         Here the share of the tokens that is chosen moves on, in a straight line over the budget.
         """
         first, last = self.config.mask_prob, self.config.mask_prob_end
-        if last is not None:
-            self._mask_prob = first + (last - first) * progress
+        if last is not None:  # a tensor, so that compiled code serves all steps
+            self._mask_prob = torch.tensor(first + (last - first) * progress)
 
     @property
-    def mask_prob(self) -> float:
+    def mask_prob(self) -> float | Tensor:
         """Share of the tokens to choose now; in evaluation the last, so that they compare."""
         last = self.config.mask_prob_end
         return self._mask_prob if self.training or last is None else last
+
+    def flag(self, name: str) -> bool:
+        """A buffer of one bool, read when it was written: to read it waits for the device."""
+        buffer = self.get_buffer(name)
+        version, value = self._flags.get(name, (None, False))
+        if version != buffer._version:
+            value = bool(buffer)
+            self._flags[name] = (buffer._version, value)
+        return value
 
     @abstractmethod
     def prepare(self, batch: Batch, noise: Noise) -> tuple[Batch, dict[str, Tensor]]:
@@ -206,7 +216,8 @@ def count_real(batch: Batch) -> Tensor:
     mask = batch.get("attention_mask")
     if mask is not None:
         return mask.sum()
-    return torch.tensor(batch["input_ids"].numel(), device=batch["input_ids"].device)
+    ids = batch["input_ids"]
+    return torch.full((), ids.numel(), device=ids.device)
 
 
 def real_tokens(batch: Batch) -> Tensor:

@@ -105,7 +105,7 @@ class ReplacedTokenDetection(ProposingObjective):
     def begin_step(self, progress: float) -> None:
         """End the warm start when its share of the budget is used."""
         super().begin_step(progress)
-        self._warm = bool(self.warm)
+        self._warm = self.flag("warm")
         if self._warm and progress >= self.config.warm_start:
             if self.trains_generator:
                 self.model.start_generator_from_encoder()
@@ -128,7 +128,7 @@ class ReplacedTokenDetection(ProposingObjective):
         if self.config.encoder_mlm_weight:
             counts["encoder_mlm_loss"] = num_masked
         if self.config.contrastive_weight:
-            counts["contrastive_loss"] = torch.tensor(len(batch["input_ids"])).to(num_masked)
+            counts["contrastive_loss"] = torch.full_like(num_masked, len(batch["input_ids"]))
         return counts
 
     def judged_tokens(self, batch: Batch) -> Tensor:

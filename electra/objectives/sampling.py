@@ -8,7 +8,7 @@ from torch import Tensor
 from electra.training.noise import Noise
 
 
-def sample_tokens(logits: Tensor, *, temperature: float, noise: Noise) -> Tensor:
+def sample_tokens(logits: Tensor, *, temperature: float | Tensor, noise: Noise) -> Tensor:
     """One token a row from softmax(logits / temperature), without gradient: (..., V) -> (...).
 
     By inverse transform in float32: the first token at which the cumulated probability exceeds a

@@ -72,7 +72,7 @@ class TwoStage(ReplacedTokenDetection):
     def begin_step(self, progress: float) -> None:
         """Hand over when the generator's share of the budget is used."""
         super().begin_step(progress)
-        self._first_stage = bool(self.first_stage)
+        self._first_stage = self.flag("first_stage")
         if self._first_stage and progress >= self.config.generator_share:
             if self.config.start_from_generator:
                 start_encoder_from_generator(self.model)

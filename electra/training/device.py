@@ -6,10 +6,11 @@ import contextlib
 import ctypes
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 
 import torch
+from torch import Tensor
 
 from electra.errors import ConfigError
 from electra.training.distributed import World
@@ -98,6 +99,13 @@ def _glibc() -> ctypes.CDLL | None:
         return None
 
 
+def moved(batch: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    """The tensors of a batch on a device; to a GPU they go while it computes."""
+    if device.type == "cuda":  # from memory that may be paged out the copy would wait
+        batch = {name: tensor.pin_memory() for name, tensor in batch.items()}
+    return {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
+
+
 @contextlib.contextmanager
 def autocast(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
     """Run matrix products in `dtype`; weights stay float32."""
@@ -126,9 +134,9 @@ def machine() -> dict[str, object]:
     """What a run depends on beside its recipe: versions, processor, devices."""
     names = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "datasets")
     return {
-        "electra": metadata.version("electra"),
+        "electra": _version("electra"),
         "python": platform.python_version(),
-        **{name: metadata.version(name) for name in names},
+        **{name: _version(name) for name in names},
         "platform": platform.platform(),
         "processor": _processor(),
         "cores": os.cpu_count(),
@@ -136,6 +144,14 @@ def machine() -> dict[str, object]:
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
     }
+
+
+def _version(package: str) -> str | None:
+    """Of a package; none where it is used without being installed, or not needed."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def _processor() -> str:

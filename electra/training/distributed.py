@@ -34,6 +34,22 @@ class World:
             dist.all_reduce(values)
         return values
 
+    def total(self, number: int) -> int:
+        """The sum of all processes' numbers."""
+        if self.size == 1:
+            return number
+        shared = torch.tensor([number])
+        dist.all_reduce(shared)
+        return int(shared.item())
+
+    def everywhere(self, flag: Tensor) -> Tensor:
+        """Whether a bool is true in every process, on its device, which is not waited for."""
+        if self.size > 1:
+            votes = flag.int()
+            dist.all_reduce(votes, op=dist.ReduceOp.MIN)
+            flag = votes.bool()
+        return flag
+
     def sum_gradients(self, parameters: Iterable[Tensor]) -> None:
         """Sum the gradients over all processes, in one flat message for each dtype."""
         if self.size == 1:

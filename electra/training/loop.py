@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -24,15 +24,18 @@ from electra.config.ramps import batch_size_at, value_at
 from electra.errors import ElectraError, Interrupted
 from electra.training.averaging import TailAverage
 from electra.training.checkpoint import CheckpointStore
-from electra.training.device import autocast
+from electra.training.device import autocast, moved
 from electra.training.distributed import World
-from electra.training.health import none_applied, offer_best, skipped_row, too_many_skipped
-from electra.training.loggers import Logger
+from electra.training.health import none_applied, offer_best
 from electra.training.meters import Meter
 from electra.training.noise import Noise
-from electra.training.optimizer import clip_gradients, set_learning_rate
+from electra.training.optimizer import clip_gradients, set_learning_rate, step_where
 from electra.training.schedule import Budget, TrainState, lr_factor
 from electra.training.signals import noted_signals
+from electra.training.verdicts import Step, Verdict, Verdicts, reads_late
+
+if TYPE_CHECKING:
+    from electra.training.loggers import Logger
 
 Batch = dict[str, Tensor]
 
@@ -120,6 +123,8 @@ def fit(
     assert isinstance(objective, nn.Module), "objectives are modules"
     parameters: list[Tensor] = [p for p in objective.parameters() if p.requires_grad]
     window = _Window(state, logger, world)
+    verdicts = Verdicts(state, logger, config.max_skipped_steps)
+    late = reads_late(device, optimizer, average)
     last_eval: dict[str, float] = {}
     # what a resumed run starts from was evaluated and saved when it was reached
     eval_mark = save_mark = _mark(budget.progress(state))
@@ -135,6 +140,7 @@ def fit(
 
             if evaluate is not None and state.step != evaluated_step:
                 if done or _due(config.eval_steps, state.step, mark > eval_mark):
+                    verdicts.settle()
                     objective.eval()
                     with average.applied() if average is not None and done else nullcontext():
                         last_eval = evaluate()
@@ -145,6 +151,7 @@ def fit(
                     done = done or (stop is not None and stop())
             if checkpoints is not None and state.step != saved_step:
                 if done or stopped or _due(config.save_steps, state.step, mark > save_mark):
+                    verdicts.settle()
                     window.log(optimizer, budget)
                     if evaluated_step == state.step:
                         offer_best(state, objective.loss_weights, last_eval)
@@ -155,6 +162,7 @@ def fit(
                 number = caught.number or int(signal.SIGTERM)
                 raise Interrupted(number, f"stopped at step {state.step}")
             if done:
+                verdicts.settle()
                 if state.skipped_steps == state.step > 0:
                     raise none_applied(state)
                 return last_eval
@@ -192,12 +200,16 @@ def fit(
             )
             world.sum_gradients(parameters)
             norm = clip_gradients(optimizer, optimizer_config.max_grad_norm)
+            verdicts.settle()  # of the step before, now that this one is queued
             # the gradient is the same everywhere, the loss is that of this process's share
-            finite = not world.agree(not bool(torch.isfinite(norm + loss)))
-            if finite:
+            finite = world.everywhere(torch.isfinite(norm + loss))
+            applied = Verdict(finite)
+            if late:
+                step_where(optimizer, finite)
+            elif applied.read():
                 optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-            if finite and average is not None:
+            if average is not None and applied.read():
                 average.update(progress)
             state.step += 1
             first = state.examples_seen
@@ -206,14 +218,12 @@ def fit(
             state.seconds = world.same_number(state.seconds + time.perf_counter() - started)
             # ---------------------------------------------------------------------------------
 
-            window.add(norm if finite else None, progress)
-            state.skipped_in_a_row = 0 if finite else state.skipped_in_a_row + 1
-            if not finite:
-                state.skipped_steps += 1
-                logger.log(skipped_row(state, first, norm, loss))
-                if state.skipped_in_a_row > config.max_skipped_steps:
-                    raise too_many_skipped(state, first, norm, loss, config.max_skipped_steps)
+            window.add(norm, finite if late else applied.read(), progress)
+            verdicts.expect(Step(applied, first, norm, loss))
+            if not late:
+                verdicts.settle()
             if state.step % logging.log_steps == 0 or budget.progress(state) >= 1:
+                verdicts.settle()
                 window.log(optimizer, budget)
 
 
@@ -226,15 +236,13 @@ class _Window:
         self._progress: list[float] = []
         self._since = (state.tokens_seen, state.seconds)
 
-    def add(self, norm: Tensor | None, progress: float) -> None:
+    def add(self, norm: Tensor, applied: bool | Tensor, progress: float) -> None:
         """Count a step; its progress is kept, so that a budget of minutes can be replayed.
 
-        Without a norm the step was not applied, and its numbers are left out of the means.
+        The numbers of one that was not applied are left out of the means.
         """
-        if norm is None:
-            self.meter.drop_step()
-        else:
-            self.meter.add("grad_norm", norm, 1)
+        self.meter.add("grad_norm", norm, 1)
+        self.meter.end_step(applied)
         self._progress.append(progress)
 
     def log(self, optimizer: torch.optim.Optimizer, budget: Budget) -> None:
@@ -286,22 +294,21 @@ def _accumulate(
     micro = min(rows_at_once(config, world), share)
     prepared = []
     counts: dict[str, Tensor] = {}
-    tokens = torch.zeros((), dtype=torch.int64, device=device)
+    tokens = 0
     for first in range(0, share, micro):
         offset = world.rank * share + first
         noise = Noise(config.seed, state.examples_seen + offset)
         batch = source.batch(position + offset, min(micro, share - first))
-        batch = {name: t.to(device, non_blocking=True) for name, t in batch.items()}
-        mask = batch.get("attention_mask")
-        tokens += batch["input_ids"].numel() if mask is None else mask.sum()
-        batch, found = objective.prepare(batch, noise)
+        mask = batch.get("attention_mask")  # counted before it is on a device that computes
+        tokens += batch["input_ids"].numel() if mask is None else int(mask.sum())
+        batch, found = objective.prepare(moved(batch, device), noise)
         for name, count in found.items():
             counts[name] = counts.get(name, torch.zeros((), device=device)) + count
         prepared.append((batch, noise))
     names = sorted(counts)
-    totals = world.sum(torch.stack([*(counts[n].float() for n in names), tokens.float()]))
+    totals = world.sum(torch.stack([counts[n].float() for n in names]))
     totals = torch.where(totals > 0, totals, torch.ones_like(totals))
-    divisors = dict(zip(names, totals[:-1], strict=True))
+    divisors = dict(zip(names, totals, strict=True))
     whole = torch.zeros((), device=device)
     for batch, noise in prepared:
         with autocast(device, dtype):
@@ -319,7 +326,7 @@ def _accumulate(
             meter.add(name, summed.detach() / divisors[name], 1 / (len(prepared) * world.size))
         for name, (metric, over) in output.metrics.items():
             meter.add(name, metric, over)
-    return int(totals[-1].item()), whole
+    return world.total(tokens), whole
 
 
 def _save(
@@ -363,6 +370,7 @@ def bit_environment(config: TrainingConfig, dtype: torch.dtype, world: World) ->
         "dtype": str(dtype).removeprefix("torch."),
         "micro_batch_size": rows_at_once(config, world),
         "world_size": world.size,
+        **({"compiled": True} if config.compile is True else {}),
     }
 
 

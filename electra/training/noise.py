@@ -29,12 +29,15 @@ _SECOND = _signed(0x94D049BB133111EB)
 class Noise:
     """The noise of consecutive examples; every call of `uniform` draws other numbers."""
 
-    def __init__(self, seed: int, first: int | Tensor = 0) -> None:
-        """Noise of the examples `first`, `first + 1`, ... of the stream of `seed`.
+    def __init__(self, seed: int, first: int = 0) -> None:
+        """Noise of the examples `first`, `first + 1`, ... of the stream of `seed`."""
+        self._seed, self._draw = _signed(seed), 0
+        self._first: int | Tensor = first
 
-        `first` is a tensor of no dimension where code is compiled once for all batches.
-        """
-        self._seed, self._first, self._draw = _signed(seed), first, 0
+    def move(self, device: torch.device) -> None:
+        """Keep the first example on a device, so that code is compiled once for all."""
+        if not isinstance(self._first, Tensor):
+            self._first = torch.full((), self._first, device=device)
 
     def uniform(self, shape: Sequence[int], device: torch.device | None = None) -> Tensor:
         """Numbers from [0, 1) in float32, of 24 bits; the first dimension counts examples."""

@@ -138,6 +138,25 @@ class AdamWithoutBiasCorrection(torch.optim.AdamW):
         return found
 
 
+def can_step_where(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether `step_where` knows how to leave a step out."""
+    return bool(getattr(optimizer, "_step_supports_amp_scaling", False))
+
+
+def step_where(optimizer: torch.optim.Optimizer, applied: Tensor) -> None:
+    """Apply the gradients if `applied`, a bool on their device, which is not waited for.
+
+    Else weights and moments stay to the bit. So the fused kernels of torch leave out a step for a
+    gradient scaler, of which this has the flag alone.
+    """
+    fused: Any = optimizer
+    fused.found_inf = (~applied).float()
+    try:
+        fused.step()
+    finally:
+        fused.found_inf = None
+
+
 def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
     """Give every group `learning_rate` times its `lr_scale`."""
     for group in optimizer.param_groups:

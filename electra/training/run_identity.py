@@ -99,7 +99,8 @@ def check_same_run(
 
 def other_bits(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
     """A warning where `bit_environment` differs from the checkpoint's."""
-    changed = [f"{k} {before.get(k)} -> {now[k]}" for k in now if before.get(k) != now[k]]
+    names = sorted({*before, *now})
+    changed = [f"{n} {before.get(n)} -> {now.get(n)}" for n in names if before.get(n) != now.get(n)]
     if not changed:
         return None
     return f"the last bits may differ from an undisturbed run: {', '.join(changed)}"

@@ -189,3 +189,26 @@ def test_wide_vocabularies_take_four_bytes(tmp_path: Path) -> None:
     writer.flush()
     split = Split(tmp_path, "train", writer.dtype, writer.shards)
     assert split.tokens(0, 0, 3).tolist() == [69_999, 1, 3]
+
+
+@settings(max_examples=30, deadline=None)
+@given(lengths=st.lists(st.integers(1, 30), min_size=3, max_size=20), length=st.integers(8, 20))
+def test_packed_rows_say_where_documents_begin(
+    tmp_path_factory: pytest.TempPathFactory, lengths: list[int], length: int
+) -> None:
+    split = make_split(tmp_path_factory.mktemp("s"), [20, *lengths])
+    examples = Examples(split, SPECIAL, max_length=length, kind="packed", with_documents=True)
+    every = np.arange(len(examples), dtype=np.uint64)
+    found = examples.rows(every)["document_starts"]
+    most = 0
+    for ids, starts in zip(all_rows(examples).tolist(), found.tolist(), strict=True):
+        # a document begins behind the [SEP] of another, but for the one the row ends with
+        slow = [0] + [c for c in range(2, length - 1) if ids[c - 1] == 3]
+        assert starts == slow + [length] * (len(starts) - len(slow))
+        most = max(most, len(slow))
+    # a last piece of a shard that fills no row may be fuller than all rows
+    assert most <= found.shape[1] <= length
+    some = examples.rows(every[1:3])["document_starts"]
+    assert (some == found[1:3]).all()
+    plain = Examples(split, SPECIAL, max_length=length, kind="packed").rows(every)
+    assert "document_starts" not in plain
