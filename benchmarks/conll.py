@@ -53,7 +53,7 @@ def conll_f1(
     labels = sorted({tag for _, tags in rows for tag in tags})
     tokenizer: Any = AutoTokenizer.from_pretrained(encoder)
     model: Any = AutoModelForTokenClassification.from_pretrained(encoder, num_labels=len(labels))
-    model.set_attn_implementation(training_attention(device, MAX_LENGTH))
+    model.set_attn_implementation(training_attention(device, MAX_LENGTH, dropout=0.0))
     steps = epochs * -(-len(rows) // batch_size)
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.01)
     warmup = max(1, steps // 10)

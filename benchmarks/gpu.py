@@ -210,9 +210,9 @@ def measure(case: Case, kind: str, data: Path | None) -> dict[str, Any]:
         )
         torch.manual_seed(0)
         objective = build_objective(config, vocab_size, special).to(device)
-        kernel = training_attention(device, config.data.max_length)
+        dropout = config.model.attention_probs_dropout_prob
+        kernel = training_attention(device, config.data.max_length, dropout=dropout)
         if case.documents:
-            dropout = config.model.attention_probs_dropout_prob
             kernel = kernel_for(device, kernel, dropout=dropout)
         objective.model.use_attention(kernel)
         optimizer = build_optimizer(objective, config.optimizer)

@@ -265,7 +265,9 @@ def _objective_and_source(
     seed_everything(config.training.seed)
     counts = torch.from_numpy(corpus.split("train").token_counts(num_ids(tokenizer)))
     objective = build_objective(config, num_ids(tokenizer), special, token_counts=counts)
-    objective.model.use_attention(training_attention(torch.device("cpu"), config.data.max_length))
+    objective.model.use_attention(
+        training_attention(torch.device("cpu"), config.data.max_length, dropout=0.0)
+    )
     examples = examples_of(corpus, "train", config, special)
     source = CorpusSource(examples, seed=config.training.seed, with_ids=objective.wants_ids)
     fingerprint = str(corpus.manifest["fingerprint"])

@@ -233,6 +233,7 @@ def _ours(case: Case, folder: Path, layers: int) -> Callable[[], None]:
     from electra.corpus.folder import Split
     from electra.corpus.shards import ShardWriter
     from electra.corpus.tokenizer import SpecialIds
+    from electra.model.dropout import use_bit_dropout
     from electra.objectives.objective import build_objective
     from electra.training.device import pick_dtype, training_attention
     from electra.training.loop import fit
@@ -251,7 +252,8 @@ def _ours(case: Case, folder: Path, layers: int) -> Callable[[], None]:
     torch.manual_seed(0)
     objective = build_objective(config, case.vocab_size, special)
     device = torch.device("cpu")
-    objective.model.use_attention(training_attention(device, LENGTH))
+    use_bit_dropout(objective)
+    objective.model.use_attention(training_attention(device, LENGTH, dropout=case.dropout))
     optimizer = build_optimizer(objective, config.optimizer)
     source, state = CorpusSource(examples, seed=0), TrainState()
 

@@ -36,6 +36,7 @@ from electra.corpus.tokenizer import (
 from electra.errors import ConfigError, DataError, Interrupted
 from electra.evaluation.probes import probe
 from electra.model.document_attention import kernel_for
+from electra.model.dropout import use_bit_dropout
 from electra.model.pretrained_parts import RECORD, open_parts
 from electra.model.pretraining_model import PretrainingModel
 from electra.objectives.objective import PretrainingObjective, RunFacts, build_objective
@@ -148,9 +149,10 @@ def _train(
     rows = num_ids(tokenizer) if parts is None else parts.discriminator.config.vocab_size
     counts = token_counts(corpus, rows, config)
     objective = build_objective(config, rows, special, token_counts=counts, parts=parts).to(device)
-    kernel = training_attention(device, config.data.max_length)
+    use_bit_dropout(objective)
+    dropout = config.model.attention_probs_dropout_prob
+    kernel = training_attention(device, config.data.max_length, dropout=dropout)
     if config.data.document_attention:
-        dropout = config.model.attention_probs_dropout_prob
         kernel = kernel_for(device, kernel, dropout=dropout)
     objective.model.use_attention(kernel)
     optimizer = build_optimizer(objective, config.optimizer, apart=_apart(objective, config))

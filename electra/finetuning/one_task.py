@@ -15,6 +15,8 @@ from electra.artifacts.finetuning_report import write_finetuning_report
 from electra.artifacts.report import Rows
 from electra.config import FinetuneConfig
 from electra.errors import ConfigError
+from electra.model.dropout import use_bit_dropout
+from electra.model.plain_attention import use_attention
 from electra.tasks.batches import LengthBatches
 from electra.tasks.lora import add_lora
 from electra.tasks.model_folder import (
@@ -124,8 +126,8 @@ class TrainedTask:
         task, training = data.task, config.training
         self.data, self._max_length = data, config.data.max_length
         self.model, self.tokenizer = _build(task, encoder, config, special_tokens)
-        length = self.tokenizer.model_max_length
-        self.model.set_attn_implementation(training_attention(device, length))
+        use_bit_dropout(self.model)
+        self.use_training_attention(self.tokenizer.model_max_length, device)
         self.objective = FinetuneObjective(
             task,
             self.model,
@@ -148,6 +150,13 @@ class TrainedTask:
             seed=seed,
         )
         self._validation = self.predictor.features(data.validation)
+
+    def use_training_attention(self, length: int, device: torch.device) -> None:
+        """Choose the attention kernel for texts of up to so many tokens."""
+        config = self.model.config
+        names = ("attention_probs_dropout_prob", "attention_dropout")  # not all have either
+        dropout = max(float(getattr(config, name, 0.0)) for name in names)
+        use_attention(self.model, training_attention(device, length, dropout=dropout))
 
     @property
     def notes(self) -> list[str]:

@@ -39,7 +39,6 @@ from electra.recipe import resolve
 from electra.tasks.objective import FinetuneObjective
 from electra.tasks.task import task_class
 from electra.tasks.task_options import check_options
-from electra.training.device import training_attention
 from electra.training.loop import Batch, StepOutput
 from electra.training.noise import Noise
 from electra.training.run_identity import identity
@@ -95,7 +94,7 @@ class SeveralTasks:
         # one set of layers has one kernel, and every task has to make its mask for that
         longest = max(t.tokenizer.model_max_length for t in trained.values())
         for task in trained.values():
-            task.model.set_attn_implementation(training_attention(device, longest))
+            task.use_training_attention(longest, device)
         return together
 
     def explain(

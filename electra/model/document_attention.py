@@ -22,6 +22,8 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from electra.model import plain_attention
+
 NAME = "document_attention"
 """Of the kernel in transformers' attention interface."""
 
@@ -87,7 +89,7 @@ def within_documents(encoder: Any, starts: Tensor, length: int) -> tuple[dict[st
 
 def as_mask(seen: Tensor, kernel: str) -> Tensor:
     """A mask (B, 1, L, L), true where a token may look, as a kernel wants it."""
-    if kernel != "eager":
+    if kernel not in ("eager", plain_attention.NAME):
         return seen
     lowest = torch.finfo(torch.float32).min  # added to the scores
     return torch.zeros_like(seen, dtype=torch.float32).masked_fill(~seen, lowest)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from electra.errors import ConfigError
+from electra.model import plain_attention
 from electra.training.distributed import World
 
 
@@ -68,13 +69,15 @@ def _supports(probe: str) -> bool:
     return bool(getattr(torch.cpu, probe, lambda: False)())
 
 
-def training_attention(device: torch.device, max_length: int) -> str:
-    """The attention kernel of transformers to train with.
+def training_attention(device: torch.device, max_length: int, *, dropout: float) -> str:
+    """The attention kernel to train with, under its name in transformers' attention interface.
 
     On a CPU the fused kernel's backward is slower than plain matrix products at short lengths
-    (docs/lab_log.md); at long ones the plain scores need too much memory.
+    (docs/lab_log.md), and it has no dropout; without any, plain scores need too much memory at
+    long ones.
     """
-    return "eager" if device.type == "cpu" and max_length <= 256 else "sdpa"
+    plain = device.type == "cpu" and (max_length <= 256 or dropout > 0)
+    return plain_attention.NAME if plain else "sdpa"
 
 
 def keep_memory() -> None:

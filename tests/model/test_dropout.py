@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from electra.training.dropout import BitDropout, bit_dropout, use_bit_dropout
+from electra.model.dropout import BitDropout, bit_dropout, use_bit_dropout
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
