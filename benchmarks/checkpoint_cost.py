@@ -17,7 +17,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -124,8 +124,10 @@ def _timed_parts(seconds: dict[str, float]) -> Iterator[None]:
 
         return call
 
-    replaced = {name: timed(getattr(checkpoint, name), part) for name, part in PARTS.items()}
-    with mock.patch.multiple(checkpoint, **replaced):
+    with ExitStack() as stack:
+        for name, part in PARTS.items():
+            function = timed(getattr(checkpoint, name), part)
+            stack.enter_context(mock.patch.object(checkpoint, name, function))
         yield
 
 

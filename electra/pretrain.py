@@ -18,7 +18,7 @@ from rich.console import Console
 from tokenizers import Tokenizer
 
 from electra.artifacts.model_card import write_pretraining_card
-from electra.artifacts.report import write_pretraining_report
+from electra.artifacts.runs_page import write_run_page
 from electra.artifacts.samples import SamplesFile
 from electra.config import BUDGETS, PretrainConfig
 from electra.corpus.batches import CorpusSource
@@ -34,6 +34,7 @@ from electra.corpus.tokenizer import (
 )
 from electra.errors import ConfigError, DataError, Interrupted
 from electra.evaluation.probes import probe
+from electra.model.flops import computed_flops
 from electra.model.pretrained_parts import RECORD, open_parts
 from electra.model.pretraining_model import PretrainingModel
 from electra.objectives.objective import PretrainingObjective, RunFacts, build_objective
@@ -43,6 +44,7 @@ from electra.training.checkpoint import CheckpointStore
 from electra.training.device import (
     keep_memory,
     machine,
+    peak_flops,
     pick_device,
     pick_dtype,
     seed_everything,
@@ -234,6 +236,11 @@ def _train(
         trackers=trackers,
         watch=watch.see,
     )
+    peak = peak_flops(device, dtype) * world.size
+
+    def utilisation(progress: float, tokens_per_second: float) -> float:
+        return computed_flops(config, num_ids(tokenizer), progress) * tokens_per_second / peak
+
     samples = SamplesFile(run.path, tokenizer, state) if world.is_main else None
     show = None if samples is None else samples.write
     try:
@@ -256,6 +263,7 @@ def _train(
             shorter=shorter,
             average=average,
             check=examples.check_unchanged,
+            utilisation=utilisation,
         )
     finally:
         logger.close()
@@ -337,6 +345,10 @@ def _report(
         "epochs": state.tokens_seen / corpus.manifest["splits"]["train"]["tokens"],
         "parameters": model.num_parameters(),
         "metrics": metrics,
+        "corpus": {
+            split: {name: counts[name] for name in ("documents", "tokens")}
+            for split, counts in corpus.manifest["splits"].items()
+        },
         "corpus_fingerprint": corpus.manifest["fingerprint"],
     }
 
@@ -377,10 +389,5 @@ def _save(
     if any(extra.iterdir()):
         extra.rename(run.path / "extra")
     shutil.rmtree(partial)
-    write_pretraining_report(
-        run.path / "report.html",
-        report=report,
-        rows=read_metrics(run.path / "metrics.jsonl"),
-        manifest=corpus.manifest,
-    )
+    write_run_page(run.path, report)
     run.finish(report)

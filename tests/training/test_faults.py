@@ -4,6 +4,7 @@ import ast
 import errno
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -429,6 +430,25 @@ def test_what_is_shown_and_what_is_warned_of(
     assert read_metrics(tmp_path / "metrics.jsonl")[1] == {"step": 20, "warning": "look here"}
 
 
+@pytest.mark.parametrize("width", [66, 80, 200])
+def test_a_terminal_shows_the_time_left_however_narrow(tmp_path: Path, width: int) -> None:
+    numbers = "1,000 tok/s  38% of peak  discriminator loss 0.692  generator loss 8.192"
+    with (tmp_path / "shown").open("w+", encoding="utf-8") as file:
+        console = Console(file=file, width=width, force_terminal=True, color_system=None)
+        logger = RunLogger(None, console, title="pretraining")
+        logger.show(0.0, "")
+        logger.show(0.25, numbers)
+        logger.close()
+        file.seek(0)
+        plain = re.sub(r"\x1b\[[?0-9;]*[a-zA-Z]", "", file.read())
+    bar, below = plain.strip().splitlines()[-2:]
+    assert "25%" in bar
+    assert "left" in bar
+    assert below.strip().startswith("1,000 tok/s")
+    assert ("8.192" in below) == (width >= 80)
+    assert len(below) <= width
+
+
 def test_a_run_shows_speed_losses_and_norm_and_gives_no_false_alarm(
     corpus: Path, tmp_path: Path
 ) -> None:
@@ -437,6 +457,10 @@ def test_a_run_shows_speed_losses_and_norm_and_gives_no_false_alarm(
     )
     shown = told(data=corpus, output=tmp_path / "run", config=config)
     line = " ".join(shown.split())
-    for name in ("tok/s", "generator loss", "discriminator loss", "grad norm", "left", "AUC"):
+    for name in (
+        *("tok/s", "% of peak", "generator loss", "discriminator loss", "grad norm", "left", "AUC"),
+    ):
         assert name in line, name
-    assert not [r for r in read_metrics(tmp_path / "run" / "metrics.jsonl") if "warning" in r]
+    rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert not [r for r in rows if "warning" in r]
+    assert all(0 < row["utilisation"] < 1 for row in rows if "loss" in row)
