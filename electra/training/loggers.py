@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from rich.console import Console, RenderableType
+from rich.padding import Padding
 from rich.progress import (
     BarColumn,
     Progress,
@@ -189,7 +190,7 @@ class RunLogger:
 def progress_bar(console: Console) -> Progress:
     """Stage, bar, share, time gone, time left, numbers (task field `numbers`).
 
-    A task's field `below` is a line of its own, cut where the terminal is narrow.
+    A task's field `below` has lines of its own, however narrow the terminal.
     """
     return _Bar(
         SpinnerColumn(),
@@ -212,8 +213,7 @@ class _Bar(Progress):
         yield from super().get_renderables()
         for task in self.tasks:
             if task.fields.get("below"):
-                below = f"  {task.fields['below']}"
-                yield Text(below, style="dim", no_wrap=True, overflow="ellipsis")
+                yield Padding(Text(task.fields["below"], style="dim"), (0, 0, 0, 2))
 
 
 class _TimeLeft(ProgressColumn):

@@ -268,7 +268,7 @@ class _Window:
         self._since, self._progress = (state.tokens_seen, state.seconds), []
         told = [n for n in row if n.endswith("loss") or n == "grad_norm"]
         shown = "  ".join(f"{n.replace('_', ' ')} {row[n]:.3f}" for n in told)
-        share = "" if used is None else f"{used:.0%} of peak  "
+        share = "" if used is None else f"{used:.1%} of peak  "
         self._logger.show(budget.progress(state), f"{speed:,.0f} tok/s  {share}{shown}")
 
 
