@@ -112,6 +112,11 @@ def text_of(page: str) -> str:
     return parts.text
 
 
+def addresses(page: str) -> set[str]:
+    """All that look like one, but for the names of SVG's own name spaces."""
+    return set(re.findall(r"https?://[^\"<> ]*", re.sub(r'xmlns(:\w+)?="[^"]*"', "", page)))
+
+
 def figures(page: str) -> int:
     return page.count("<svg ")
 
@@ -399,6 +404,7 @@ def test_a_runs_own_report_is_this_page(trained: Path, tmp_path: Path) -> None:
     assert figures(page) == 8
     assert "one, step 8" not in text_of(page)
     assert "What the discriminator sees" in text_of(page)
+    assert not addresses(page)
     corpus = json.loads((trained / "one" / "report.json").read_text("utf-8"))["corpus"]["train"]
     assert f"tokens of the corpus{corpus['tokens']:,}" in text_of(page)
     other = tmp_path / "page.html"

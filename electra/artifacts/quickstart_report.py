@@ -65,7 +65,7 @@ def write_quickstart_report(
         ),
         (
             "Words that do not belong",
-            "<p>The darker a word, the surer the discriminator that it was replaced; a red line "
+            "<p>The stronger the colour, the surer the discriminator that a word was replaced; a red line "
             f"marks those that were.</p>{marked}"
             if marked
             else "<p>This objective has no discriminator.</p>",

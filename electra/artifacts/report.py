@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import io
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -19,7 +20,7 @@ h1 { font-size: 1.7rem } h2 { font-size: 1.2rem; margin-top: 2.2rem }
 table { border-collapse: collapse; margin: .6rem 0 }
 td, th { padding: .25rem .9rem .25rem 0; border-bottom: 1px solid var(--line); text-align: left;
          vertical-align: top }
-td.number { text-align: right; font-variant-numeric: tabular-nums }
+td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
 figure { margin: .8rem 0 } figcaption, .note { color: var(--soft); font-size: .9rem }
 .words { line-height: 2.1 }
 .words span { padding: .1rem .12rem; border-radius: .2rem;
@@ -126,7 +127,9 @@ def drawing(
         axes.grid(alpha=0.3)
     out = io.StringIO()
     figure.savefig(out, format="svg", metadata={"Date": None}, transparent=True)
-    return f"<figure>{out.getvalue()[out.getvalue().index('<svg') :]}</figure>"
+    drawn = out.getvalue()
+    plain = re.sub("<metadata>.*?</metadata>", "", drawn[drawn.index("<svg") :], flags=re.DOTALL)
+    return f"<figure>{plain}</figure>"
 
 
 def heat_map(

@@ -35,7 +35,7 @@ DASHES = ("-", "--", ":")
 _GROUPS = (
     ("Discriminator", ("discriminator_", "majority", "replaced_share")),
     ("Generator and masked LM", ("generator_", "encoder_mlm_", "sampled_original")),
-    ("Training", ("grad_norm", "lr", "tokens_per_second")),
+    ("Training", ("grad_norm", "lr", "tokens_per_second", "utilisation")),
 )
 """Beside losses, which come first, and what else there is, which comes last."""
 _FIRST = (
@@ -59,8 +59,10 @@ _STEEP = 0.03
 """Share of a run whose losses may lie above the frame."""
 _STYLE = """
 .runs th { vertical-align: bottom; max-width: 16rem; overflow-wrap: anywhere }
-.runs th + th { padding-right: .4rem; border-bottom-width: 4px } .runs td { min-width: 4.5rem }
+.runs th + th { border-bottom-width: 4px } .runs td { min-width: 4.5rem }
 .runs td + td { max-width: 22rem; overflow-wrap: anywhere }
+.runs td + td.number { overflow-wrap: normal }
+.results td:first-child { overflow-wrap: break-word }
 .results th + th, .results td + td { text-align: right }
 .legend { position: sticky; top: 0; z-index: 1; background: var(--paper); padding: .5rem 0;
           border-bottom: 1px solid var(--line) }
@@ -223,7 +225,7 @@ def _figure(runs: Sequence[RecordedRun], columns: Sequence[str], over: Axis) -> 
                     axes.plot(*zip(*training, strict=True), lw=1.1, alpha=pale, **look)
                 if held_out:
                     axes.plot(*zip(*held_out, strict=True), lw=1.6, marker="o", ms=3, **look)
-            axes.tick_params(labelsize=8)
+            axes.tick_params(which="both", labelsize=8)
             if column == "grad_norm":
                 axes.set_yscale("log")
             elif column.endswith("loss"):
