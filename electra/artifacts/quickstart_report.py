@@ -65,8 +65,8 @@ def write_quickstart_report(
         ),
         (
             "Words that do not belong",
-            "<p>The stronger the colour, the surer the discriminator that a word was replaced; a red line "
-            f"marks those that were.</p>{marked}"
+            "<p>The stronger the colour, the surer the discriminator that a word was replaced; a "
+            f"red line marks those that were.</p>{marked}"
             if marked
             else "<p>This objective has no discriminator.</p>",
         ),

@@ -260,8 +260,9 @@ def _samples(runs: Sequence[RecordedRun]) -> str:
     if not shown:
         return ""
     parts = [
-        "<p>Held-out text with the generator's samples in it, at the last evaluation. The darker a "
-        'token, the surer the discriminator that it was replaced: 0 %<span class="scale"></span>'
+        "<p>Held-out text with the generator's samples in it, at the last evaluation. The stronger "
+        "the colour of a token, the surer the discriminator that it was replaced: "
+        '0 %<span class="scale"></span>'
         "50 % and more. Those that were have a red line, and above it what stood there before.</p>"
     ]
     for row in range(max(len(samples.get("rows", [])) for _, _, samples in shown)):
