@@ -32,7 +32,7 @@ from electra.corpus.tokenizer import (
     save_tokenizer,
     tokenizer_hash,
 )
-from electra.errors import ConfigError, DataError, Interrupted
+from electra.errors import ConfigError, DataError, Interrupted, writing_to
 from electra.evaluation.probes import probe
 from electra.model.flops import computed_flops
 from electra.model.pretrained_parts import RECORD, open_parts
@@ -110,7 +110,8 @@ def pretrain(
                 console.print(note, highlight=False, markup=False)
         if run.status == "finished":
             return run.report()
-        return _train(corpus, run, config, device, world, console)
+        with writing_to(output):
+            return _train(corpus, run, config, device, world, console)
     except Interrupted as stop:
         raise Interrupted(
             stop.exit_code - 128,
