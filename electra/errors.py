@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import difflib
 import errno
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 
 class ElectraError(Exception):
@@ -72,14 +74,38 @@ def cannot_write(what: str, error: Exception) -> str:
 
     Args:
         what: the file or folder, or what was to be written there.
-        error: an `OSError`, or one of safetensors, which has but its text.
+        error: an `OSError`, or one of a library in Rust, which has but its text.
     """
+    known = _known_cause(error)
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    cause, mend = known or (text, "look at the disk")
+    return f"{what} cannot be written: {cause}; {mend}"
+
+
+def _known_cause(error: Exception) -> tuple[str, str] | None:
+    """Why, and what to do, where the disk is full or may not be written."""
     number = error.errno if isinstance(error, OSError) else None
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     if number in _FULL or any(f"(os error {full})" in text for full in _FULL):
-        text, mend = "the disk is full", "make room there"
-    elif number in _FORBIDDEN or any(f"(os error {one})" in text for one in _FORBIDDEN):
-        mend = "make it writable, or choose another --output"
-    else:
-        mend = "look at the disk"
-    return f"{what} cannot be written: {text}; {mend}"
+        return "the disk is full", "make room there"
+    if number in _FORBIDDEN or any(f"(os error {one})" in text for one in _FORBIDDEN):
+        return text, "make it writable, or choose another --output"
+    return None
+
+
+@contextmanager
+def writing_to(output: Path) -> Iterator[None]:
+    """Within, what any library raises of a full or forbidden disk is one line about `output`.
+
+    Raises:
+        ElectraError: the line; the run can be resumed.
+    """
+    try:
+        yield
+    except ElectraError:
+        raise
+    except Exception as error:
+        if _known_cause(error) is None:
+            raise
+        line = cannot_write(str(output), error)
+        raise ElectraError(f"{line}, and go on with --resume auto") from None

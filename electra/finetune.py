@@ -18,7 +18,7 @@ from typing import Any
 from rich.console import Console
 
 from electra.config import FinetuneConfig, HeadConfig, LabelledDataConfig, finetune_defaults
-from electra.errors import ConfigError, Interrupted
+from electra.errors import ConfigError, Interrupted, writing_to
 from electra.finetuning.fractions import check_fractions, train_fractions
 from electra.finetuning.one_run import RunInputs, RunResult, train_once
 from electra.finetuning.one_task import Encoder, TaskData
@@ -177,15 +177,16 @@ def finetune(
         )
         rows = data.counts["train"]
         sized = dataclasses.replace(config, training=with_budget(config, rows))
-        if train_fraction:
-            best, runs = train_fractions(run, config, inputs, train_fraction, seeds)
-        elif trials is not None:
-            best, runs = search(run, sized, inputs, trials=trials, space=space)
-        elif seeds > 1:
-            best, runs = train_seeds(run, sized, inputs, seeds)
-        else:
-            best = train_once(run, sized, inputs)
-            runs = [best]
+        with writing_to(output):
+            if train_fraction:
+                best, runs = train_fractions(run, config, inputs, train_fraction, seeds)
+            elif trials is not None:
+                best, runs = search(run, sized, inputs, trials=trials, space=space)
+            elif seeds > 1:
+                best, runs = train_seeds(run, sized, inputs, seeds)
+            else:
+                best = train_once(run, sized, inputs)
+                runs = [best]
         return FinetuneResult(
             output=run.path,
             task=str(facts["task"]),

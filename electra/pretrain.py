@@ -19,7 +19,7 @@ from rich.console import Console
 from tokenizers import Tokenizer
 
 from electra.artifacts.model_card import write_pretraining_card
-from electra.artifacts.report import write_pretraining_report
+from electra.artifacts.runs_page import write_run_page
 from electra.artifacts.samples import SamplesFile
 from electra.config import BUDGETS, PretrainConfig
 from electra.corpus.batches import CorpusSource
@@ -33,10 +33,11 @@ from electra.corpus.tokenizer import (
     save_tokenizer,
     tokenizer_hash,
 )
-from electra.errors import ConfigError, DataError, Interrupted
+from electra.errors import ConfigError, DataError, Interrupted, writing_to
 from electra.evaluation.probes import probe
 from electra.model.document_attention import kernel_for
 from electra.model.dropout import use_bit_dropout
+from electra.model.flops import computed_flops
 from electra.model.pretrained_parts import RECORD, open_parts
 from electra.model.pretraining_model import PretrainingModel
 from electra.objectives.objective import PretrainingObjective, RunFacts, build_objective
@@ -47,6 +48,7 @@ from electra.training.compiled import compile_passes, compiling
 from electra.training.device import (
     keep_memory,
     machine,
+    peak_flops,
     pick_device,
     pick_dtype,
     seed_everything,
@@ -113,7 +115,8 @@ def pretrain(
                 console.print(note, highlight=False, markup=False)
         if run.status == "finished":
             return run.report()
-        return _train(corpus, run, config, device, world, console)
+        with writing_to(output):
+            return _train(corpus, run, config, device, world, console)
     except Interrupted as stop:
         raise Interrupted(
             stop.exit_code - 128,
@@ -248,6 +251,11 @@ def _train(
         trackers=trackers,
         watch=watch.see,
     )
+    peak = peak_flops(device, dtype) * world.size
+
+    def utilisation(progress: float, tokens_per_second: float) -> float:
+        return computed_flops(config, num_ids(tokenizer), progress) * tokens_per_second / peak
+
     samples = SamplesFile(run.path, tokenizer, state) if world.is_main else None
     show = None if samples is None else samples.write
     try:
@@ -270,6 +278,7 @@ def _train(
             shorter=shorter,
             average=average,
             check=examples.check_unchanged,
+            utilisation=utilisation,
         )
     finally:
         logger.close()
@@ -351,6 +360,10 @@ def _report(
         "epochs": state.tokens_seen / corpus.manifest["splits"]["train"]["tokens"],
         "parameters": model.num_parameters(),
         "metrics": metrics,
+        "corpus": {
+            split: {name: counts[name] for name in ("documents", "tokens")}
+            for split, counts in corpus.manifest["splits"].items()
+        },
         "corpus_fingerprint": corpus.manifest["fingerprint"],
     }
 
@@ -391,10 +404,5 @@ def _save(
     if any(extra.iterdir()):
         extra.rename(run.path / "extra")
     shutil.rmtree(partial)
-    write_pretraining_report(
-        run.path / "report.html",
-        report=report,
-        rows=read_metrics(run.path / "metrics.jsonl"),
-        manifest=corpus.manifest,
-    )
+    write_run_page(run.path, report)
     run.finish(report)

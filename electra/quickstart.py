@@ -25,6 +25,7 @@ from electra.artifacts.quickstart_report import (
     print_quickstart_report,
     write_quickstart_report,
 )
+from electra.artifacts.runs import read_runs
 from electra.config import FINETUNE_DEFAULTS, FinetuneConfig, PrepareSettings, PretrainConfig
 from electra.corpus.files import read_rows
 from electra.corpus.python_documentation import PythonDocumentation, read_python_documentation
@@ -36,7 +37,7 @@ from electra.prepare import prepare
 from electra.pretrain import pretrain
 from electra.recipe import read_recipe, resolve
 from electra.training.device import machine
-from electra.training.loggers import progress_bar, read_metrics
+from electra.training.loggers import progress_bar
 from electra.training.run_folder import move_aside, write_text
 
 VOCAB_SIZE = 8_192
@@ -163,8 +164,8 @@ def _run(
     report = _report(runs, results, output)
     report["seconds"] = round(time.monotonic() - began, 1)
     sentences = _marked_sentences(runs["pretrained"], held_out)
-    metrics = read_metrics(runs["pretrained"] / "metrics.jsonl")
-    write_quickstart_report(output / "report.html", report, metrics, sentences)
+    (pretraining,) = read_runs([runs["pretrained"]])
+    write_quickstart_report(output / "report.html", report, pretraining, sentences)
     write_text(output / "report.json", json.dumps(report, indent=1) + "\n")
     print_quickstart_report(report, output, console)
     return report

@@ -101,6 +101,10 @@ def _show(runs: Sequence[RecordedRun], console: Console) -> None:
     for name, values in results_table(runs):
         table.add_row(Text(name.replace("_", " ")), *map(_cell, values))
     console.print(table)
+    for run in runs:
+        for line in run.warnings:
+            told = line if len(runs) == 1 else f"{run.name}: {line}"
+            console.print(f"warning: {told}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _cell(value: Any) -> Text:

@@ -1,5 +1,6 @@
 """`pretrain` from corpus folder to run folder, interrupted and not."""
 
+import contextlib
 import hashlib
 import io
 import json
@@ -10,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoTokenizer
 
+from electra.artifacts.samples import SAMPLES
 from electra.cli import run
 from electra.config import PretrainConfig
 from electra.corpus.batches import CorpusSource
@@ -56,7 +59,7 @@ def assert_same_bits(one: Path, other: Path) -> None:
 
 
 def rows_of(run: Path) -> list[dict[str, Any]]:
-    timed = ("seconds", "tokens_per_second")
+    timed = ("seconds", "tokens_per_second", "utilisation")
     rows = read_metrics(run / "metrics.jsonl")
     return [{k: v for k, v in row.items() if k not in timed} for row in rows]
 
@@ -178,7 +181,9 @@ def test_resumed_equals_undisturbed(
     assert seen[0] == seen[1]
 
 
-def command(corpus: Path, run: Path, *extra: str) -> list[str]:
+def command(
+    corpus: Path, run: Path, *extra: str, budget: str = "--training.max-steps 300"
+) -> list[str]:
     return [
         *(
             sys.executable,
@@ -189,8 +194,8 @@ def command(corpus: Path, run: Path, *extra: str) -> list[str]:
         *("--model.hidden-size", "32", "--model.num-hidden-layers", "2"),
         *("--model.intermediate-size", "48", "--model.generator-layers", "1"),
         *("--data.max-length", "16", "--training.global-batch-size", "8"),
-        *("--training.max-steps", "300", "--training.save-steps", "5"),
-        *("--training.save-total-limit", "3", *extra),
+        *("--training.save-steps", "5", "--training.save-total-limit", "3"),
+        *(*budget.split(), *extra),
     ]
 
 
@@ -215,25 +220,85 @@ def test_ctrl_c_writes_a_checkpoint_and_the_way_on(corpus: Path, tmp_path: Path)
     assert f"stopped at step {step}" in shown
 
 
+def kill_at_some_moment(
+    process: "subprocess.Popen[str]", folder: Path, chooser: random.Random
+) -> bool:
+    """SIGKILL; whether a checkpoint was being written then.
+
+    At any time from the start of the process on, a little after a new checkpoint, or as soon as
+    one is begun, a third each.
+    """
+
+    def saved() -> int:
+        return max((int(path.name[5:]) for path in folder.glob("step-*")), default=0)
+
+    def begun() -> set[int]:  # by their times: inodes are given out again
+        found = set()
+        for path in folder.glob(".partial-step-*"):
+            with contextlib.suppress(FileNotFoundError):  # it is whole by now
+                found.add(path.stat().st_ctime_ns)
+        return found
+
+    def wait_until(condition: Callable[[], object]) -> None:
+        deadline = time.monotonic() + 120
+        while not condition():
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.0005)
+
+    left = begun()  # by the one killed before
+    moment = chooser.choice(["any", "after", "within"])
+    if moment == "any":
+        time.sleep(chooser.uniform(0, 6))
+    else:
+        wanted = saved() + 5 * chooser.randint(1, 8)
+        wait_until(lambda: saved() >= wanted)
+        if moment == "within":
+            wait_until(lambda: begun() - left)
+        time.sleep(chooser.uniform(0, 0.1 if moment == "after" else 0.004))
+    assert process.poll() is None, process.communicate()
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    return bool(begun() - left)
+
+
+def last_checkpoint(run: Path) -> dict[str, torch.Tensor]:
+    """Weights, optimizer and random state at the end of a run."""
+    folder = max((run / "checkpoints").glob("step-*"))
+    files = sorted(folder.glob("*.safetensors"))
+    assert [file.stem for file in files] == ["model", "optimizer", "random"]
+    return {
+        f"{folder.name}/{file.stem}/{name}": tensor
+        for file in files
+        for name, tensor in load_file(file).items()
+    }
+
+
 @pytest.mark.slow
-def test_killed_at_random_moments_ends_with_the_same_bits(corpus: Path, tmp_path: Path) -> None:
-    subprocess.run(command(corpus, tmp_path / "whole"), check=True, capture_output=True)
-    run, chooser = tmp_path / "run", random.Random(4)
-    for _ in range(8):
-        process = subprocess.Popen(
-            command(corpus, run, "--resume", "auto"), stderr=subprocess.PIPE, text=True
-        )
-        if (run / "checkpoints").exists():
-            time.sleep(chooser.uniform(3, 7))
-        else:
-            wait_for(run / "checkpoints", process)
-        os.kill(process.pid, signal.SIGKILL)
-        process.communicate()
-    done = subprocess.run(
-        command(corpus, run, "--resume", "auto"), check=True, capture_output=True, text=True
-    )
+@pytest.mark.parametrize("budget", ["--training.max-steps 2000", "--training.max-tokens 250000"])
+def test_killed_at_random_moments_ends_with_the_same_bits(
+    corpus: Path, tmp_path: Path, budget: str
+) -> None:
+    more = ["--logging.log-steps", "7", "--model.hidden-dropout-prob", "0.1"]
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    subprocess.run(command(corpus, whole, *more, budget=budget), check=True, capture_output=True)
+    again = command(corpus, run, *more, "--resume", "auto", budget=budget)
+    chooser, torn = random.Random(budget), 0
+    for _ in range(20):
+        process = subprocess.Popen(again, stderr=subprocess.PIPE, text=True)
+        torn += kill_at_some_moment(process, run / "checkpoints", chooser)
+    assert torn >= 3  # else nothing was shown of kills in the middle of a checkpoint
+    done = subprocess.run(again, check=True, capture_output=True, text=True)
+    assert "continuing the run" in done.stderr
     assert "Traceback" not in done.stderr
-    assert_same_bits(tmp_path / "whole", run)
+    assert_same_bits(whole, run)
+    expected, found = last_checkpoint(whole), last_checkpoint(run)
+    assert expected.keys() == found.keys()
+    for name, tensor in expected.items():
+        assert torch.equal(tensor, found[name]), name
+    assert rows_of(whole) == rows_of(run)
+    assert (whole / SAMPLES).read_bytes() == (run / SAMPLES).read_bytes()
+    assert not list((run / "checkpoints").glob(".partial-*"))
 
 
 def test_what_is_refused(corpus: Path, tmp_path: Path) -> None:

@@ -112,6 +112,11 @@ def text_of(page: str) -> str:
     return parts.text
 
 
+def addresses(page: str) -> set[str]:
+    """All that look like one, but for the names of SVG's own name spaces."""
+    return set(re.findall(r"https?://[^\"<> ]*", re.sub(r'xmlns(:\w+)?="[^"]*"', "", page)))
+
+
 def figures(page: str) -> int:
     return page.count("<svg ")
 
@@ -217,7 +222,7 @@ def test_two_runs_side_by_side(
     assert "Pretraining: 2 runs" in text
     assert re.search(r"optimizer\.learning_rate</td><td>0.003</td><td>0.001</td>", page)
     assert ">optimizer.max_grad_norm</td><td>1.0</td>" in page  # shared: folded
-    assert figures(page) == 4  # losses, discriminator, generator, training
+    assert figures(page) == 8  # losses, discriminator, generator, training; tokens, minutes
     for name in ("one", "two"):
         metrics = json.loads((trained / name / "report.json").read_text("utf-8"))["metrics"]
         assert f">{metrics['discriminator_auc']:.4g}</td>" in page
@@ -251,6 +256,7 @@ def test_of_one_run_what_is_not_by_default(trained: Path) -> None:
     assert re.search(r"optimizer\.learning_rate</td><td>0.003</td><td>0.0005</td>", page)
     before_the_fold, _, folded = page.partition("as by default")
     assert "max_grad_norm" not in before_the_fold
+    assert "batch_ramp" not in before_the_fold  # empty in both
     assert "max_grad_norm" in folded
     assert '<div class="legend">' not in page
 
@@ -301,10 +307,10 @@ def test_samples_are_shaded_and_marked(tmp_path: Path) -> None:
     ]
     page = runs_page(read_runs(folders))
     assert (
-        '> <span style="background: rgba(255, 140, 0, 0.20)" title="10%">the</span>'
-        ' <span class="replaced" style="background: rgba(255, 140, 0, 1.00)" title="90%">'
+        '> <span style="--share: 0.20" title="10%">the</span>'
+        ' <span class="replaced" style="--share: 1.00" title="90%">'
         "<ruby>dog<rt>cat</rt></ruby></span>"
-        '<span style="background: rgba(255, 140, 0, 0.00)" title="0%">s</span></p>'
+        '<span style="--share: 0.00" title="0%">s</span></p>'
     ) in page
     text = text_of(page)
     assert text.index("a, step 10") < text.index("b, step 10")
@@ -392,15 +398,46 @@ def test_mistakes_are_one_line(
     assert not Path("report.html").exists()
 
 
-def test_a_runs_own_report_is_kept_unless_told(tmp_path: Path) -> None:
+def test_a_runs_own_report_is_this_page(trained: Path, tmp_path: Path) -> None:
+    own = trained / "one" / "report.html"
+    page = own.read_text("utf-8")
+    assert figures(page) == 8
+    assert "one, step 8" not in text_of(page)
+    assert "What the discriminator sees" in text_of(page)
+    assert not addresses(page)
+    corpus = json.loads((trained / "one" / "report.json").read_text("utf-8"))["corpus"]["train"]
+    assert f"tokens of the corpus{corpus['tokens']:,}" in text_of(page)
+    other = tmp_path / "page.html"
+    report([trained / "one"], output=other)
+    names = re.compile(r'(id="|#|url\(#)[a-z]+[0-9a-f]+')  # matplotlib's are drawn anew
+    assert names.sub("", other.read_text("utf-8")) == names.sub("", page)
+    report([trained / "one"], output=own)  # so it may be written again
+
+
+def test_a_page_of_something_else_is_kept_unless_told(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run", steps(1))
     own = folder / "report.html"
-    own.write_text("<h1>Pretraining</h1>", encoding="utf-8")
+    own.write_text("<h1>Fine-tuning</h1>", encoding="utf-8")
     arguments = ["report", str(folder), "--output", str(own)]
     assert run(arguments) == 2
-    assert own.read_text("utf-8") == "<h1>Pretraining</h1>"
+    assert own.read_text("utf-8") == "<h1>Fine-tuning</h1>"
     assert run([*arguments, "--overwrite"]) == 0
     assert "Pretraining: run" in text_of(own.read_text("utf-8"))
+
+
+def test_what_was_warned_of_stands_on_the_page(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [*steps(2), *({"step": 20 + n, "warning": f"<step {n}>"} for n in range(23))]
+    folders = [write_run(tmp_path / "odd", rows), write_run(tmp_path / "good", steps(2))]
+    result = report(folders, output=tmp_path / "page.html")
+    assert [len(r["warnings"]) for r in result["runs"]] == [23, 0]
+    text = text_of((tmp_path / "page.html").read_text("utf-8"))
+    assert "odd: <step 19>odd: 3 more stand in metrics.jsonl." in text
+    assert "Warnings" not in text_of(runs_page(read_runs(folders[1:])))
+    assert "<step 0><step 1>" in text_of(runs_page(read_runs(folders[:1])))
+    assert run(["report", str(folders[0]), "--output", str(tmp_path / "page.html")]) == 0
+    assert "warning: <step 19>" in capsys.readouterr().out
 
 
 # ---- what a run keeps ------------------------------------------------------------------------

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from electra.artifacts import report as html
+from electra.artifacts.runs import RecordedRun
+from electra.artifacts.runs_page import run_curves
 from electra.training.run_folder import write_text
 
 MarkedWords = Sequence[tuple[str, float, bool]]
@@ -35,7 +37,7 @@ def accuracy_rows(report: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
 def write_quickstart_report(
     path: Path,
     report: Mapping[str, Any],
-    metrics: html.Rows,
+    run: RecordedRun,
     sentences: Sequence[tuple[str, MarkedWords]],
 ) -> None:
     """Write report.html.
@@ -43,7 +45,7 @@ def write_quickstart_report(
     Args:
         path: the file.
         report: what is in report.json.
-        metrics: rows of the pretraining run's metrics.jsonl.
+        run: that of pretraining.
         sentences: (where it is from, its words).
     """
     tuning, training = report["finetuning"], report["pretraining"]
@@ -63,13 +65,13 @@ def write_quickstart_report(
         ),
         (
             "Words that do not belong",
-            "<p>The darker a word, the surer the discriminator that it was replaced; a red line "
-            f"marks those that were.</p>{marked}"
+            "<p>The stronger the colour, the surer the discriminator that a word was replaced; a "
+            f"red line marks those that were.</p>{marked}"
             if marked
             else "<p>This objective has no discriminator.</p>",
         ),
         ("Pretraining", html.table(("", ""), facts)),
-        ("Curves", html.pretraining_curves(metrics)),
+        ("Curves", run_curves([run])),
         ("Packages", f"<p>{', '.join(tuning['labels'])}</p>"),
         ("Machine", html.table(("", ""), [(k, v) for k, v in report["machine"].items() if v])),
     ]

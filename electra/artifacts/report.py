@@ -4,34 +4,44 @@ from __future__ import annotations
 
 import html
 import io
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 Rows = Sequence[Mapping[str, Any]]
 NO_FIGURES = 'Figures need matplotlib: pip install "electra[plot]"'
 
 _STYLE = """
+:root { color-scheme: light dark; --ink: #1c1e21; --soft: #555; --line: #ddd; --paper: #fff;
+        --panel: #f5f5f5; --shade: 255 140 0; --mark: #b00020 }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
-       color: #1c1e21; background: #fff }
+       color: var(--ink); background: var(--paper) }
 h1 { font-size: 1.7rem } h2 { font-size: 1.2rem; margin-top: 2.2rem }
 table { border-collapse: collapse; margin: .6rem 0 }
-td, th { padding: .25rem .9rem .25rem 0; border-bottom: 1px solid #ddd; text-align: left;
+td, th { padding: .25rem .9rem .25rem 0; border-bottom: 1px solid var(--line); text-align: left;
          vertical-align: top }
-td.number { text-align: right; font-variant-numeric: tabular-nums }
-figure { margin: .8rem 0 } figcaption, .note { color: #555; font-size: .9rem }
+td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
+figure { margin: .8rem 0 } figcaption, .note { color: var(--soft); font-size: .9rem }
 .words { line-height: 2.1 }
-.words span { padding: .1rem .12rem; border-radius: .2rem }
-.words .replaced { border-bottom: 3px solid #b00020 }
+.words span { padding: .1rem .12rem; border-radius: .2rem;
+              background: rgb(var(--shade) / var(--share)) }
+.words .replaced { border-bottom: 3px solid var(--mark) }
 svg { max-width: 100%; height: auto }
-pre { background: #f5f5f5; padding: .7rem; overflow-x: auto }
+pre { background: var(--panel); padding: .7rem; overflow-x: auto }
 td:first-child { overflow-wrap: anywhere }
 .wide { overflow-x: auto }
-.heat td { text-align: center; padding: .25rem .4rem; min-width: 1.4rem; border: 1px solid #eee;
-           font-variant-numeric: tabular-nums }
+.pair { display: flex; flex-wrap: wrap; gap: 0 1rem } .pair figure { flex: 1 1 20rem }
+h3 { font-size: 1rem; margin: 1.6rem 0 0 }
+.heat td { text-align: center; padding: .25rem .4rem; min-width: 1.4rem;
+           border: 1px solid var(--line); font-variant-numeric: tabular-nums }
 .heat th { white-space: nowrap; font-weight: normal }
 .heat th.column { writing-mode: vertical-rl; transform: rotate(180deg); padding: .4rem 0;
                   border: none }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e4e6eb; --soft: #a8abb0; --line: #3e4042; --paper: #18191a; --panel: #242526;
+          --shade: 176 92 0; --mark: #ff6b81 }
+  svg, .coloured { filter: invert(.9) hue-rotate(180deg) }
+}
 """
 
 
@@ -97,13 +107,12 @@ def drawing(
     draw: Callable[[Any], None],
     size: tuple[float, float] = (7.2, 3.0),
     *,
-    panels: tuple[int, int] | None = None,
+    panels: int | None = None,
 ) -> str:
     """What `draw` draws into matplotlib's `Axes`, as inline SVG; a line that says what is missing.
 
     Text in it must be plain Latin: the font that comes along has no other letters. With `panels`
-    `draw` is given a table of so many rows and columns of `Axes` instead, which share y in a row
-    and x in a column.
+    `draw` is given a column of so many `Axes` instead, which share x.
     """
     try:
         from matplotlib.figure import Figure
@@ -113,12 +122,14 @@ def drawing(
     if panels is None:
         draw(figure.subplots())
     else:
-        draw(figure.subplots(*panels, sharex="col", sharey="row", squeeze=False))
+        draw(figure.subplots(panels, sharex=True, squeeze=False)[:, 0])
     for axes in figure.axes:
         axes.grid(alpha=0.3)
     out = io.StringIO()
-    figure.savefig(out, format="svg", metadata={"Date": None})
-    return f"<figure>{out.getvalue()[out.getvalue().index('<svg') :]}</figure>"
+    figure.savefig(out, format="svg", metadata={"Date": None}, transparent=True)
+    drawn = out.getvalue()
+    plain = re.sub("<metadata>.*?</metadata>", "", drawn[drawn.index("<svg") :], flags=re.DOTALL)
+    return f"<figure>{plain}</figure>"
 
 
 def heat_map(
@@ -149,63 +160,13 @@ def marked_words(words: Iterable[tuple[str, float, bool]]) -> str:
     Args:
         words: (text with its leading space, probability, whether it was in truth replaced).
     """
-    spans = []
-    for text, probability, replaced in words:
-        kind = ' class="replaced"' if replaced else ""
-        # one token in ten is replaced, so half sure is already much
-        shade = f"background: rgba(255, 140, 0, {min(1.0, 2 * probability):.2f})"
-        spans.append(
-            f'<span{kind} style="{shade}" title="{probability:.0%}">{html.escape(text)}</span>'
-        )
+    spans = (shaded(html.escape(text), share, truth) for text, share, truth in words)
     return f'<p class="words">{"".join(spans)}</p>'
 
 
-def write_pretraining_report(
-    path: Path, *, report: Mapping[str, Any], rows: Rows, manifest: Mapping[str, Any]
-) -> None:
-    """`report.html` of a pretraining run: figures, curves, corpus."""
-    facts = [(k, v) for k, v in report.items() if isinstance(v, str | int | float)]
-    sections = [
-        ("Run", table(("", ""), facts)),
-        ("On held-out text", table(("metric", "value"), sorted(report["metrics"].items()))),
-        ("Curves", pretraining_curves(rows)),
-        (
-            "Corpus",
-            table(
-                ("split", "documents", "tokens"),
-                [(n, s["documents"], s["tokens"]) for n, s in manifest["splits"].items()],
-            ),
-        ),
-    ]
-    path.write_text(page("Pretraining", sections), encoding="utf-8")
-
-
-def pretraining_curves(rows: Rows) -> str:
-    """Losses, accuracies, discriminator and speed over tokens."""
-    return (
-        curves(
-            rows,
-            ["eval_generator_loss", "eval_encoder_mlm_loss"],
-            title="Masked LM, held-out text",
-            y_label="loss, nats",
-        )
-        + curves(
-            rows,
-            ["eval_generator_accuracy", "eval_encoder_mlm_accuracy"],
-            title="Masked LM accuracy, held-out text",
-            y_label="share",
-        )
-        + curves(
-            rows,
-            ["eval_discriminator_auc", "eval_discriminator_recall", "eval_discriminator_precision"],
-            title="Discriminator, held-out text",
-            y_label="share",
-        )
-        + curves(
-            rows,
-            ["generator_loss", "encoder_mlm_loss", "discriminator_loss"],
-            title="Training losses",
-            y_label="loss, nats",
-        )
-        + curves(rows, ["tokens_per_second"], title="Speed", y_label="tokens per second")
-    )
+def shaded(content: str, probability: float, replaced: bool) -> str:
+    """HTML of a word, within an element of class `words`, as `marked_words` has it."""
+    kind = ' class="replaced"' if replaced else ""
+    # one token in ten is replaced, so half sure is already much
+    share = min(1.0, 2 * probability)
+    return f'<span{kind} style="--share: {share:.2f}" title="{probability:.0%}">{content}</span>'

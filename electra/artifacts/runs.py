@@ -59,6 +59,11 @@ class RecordedRun:
         """The fingerprint of what it read."""
         return self.environment.get("inputs.data.sha256")
 
+    @property
+    def warnings(self) -> list[str]:
+        """What was said of it while it ran, a line each."""
+        return [row["warning"] for row in self.rows if isinstance(row.get("warning"), str)]
+
     def columns(self) -> list[str]:
         """Names of what was measured, `eval_` and all, in the order they came."""
         return list(
@@ -87,8 +92,9 @@ class RecordedRun:
 
         Returns:
             "status" (`finished`, `unfinished`, `no metrics yet`), "steps", "tokens", "minutes",
-            "tokens_per_second", "encoder_parameters", "epochs" (what is not known is none),
-            "metrics" {name: number} of held-out data and their step "evaluated_at".
+            "tokens_per_second", "encoder_parameters", "epochs", "corpus_tokens" (what is not known
+            is none), "metrics" {name: number} of held-out data and their step "evaluated_at",
+            "warnings".
         """
         report = self.report or {}
         last = self.rows[-1] if self.rows else {}
@@ -106,8 +112,10 @@ class RecordedRun:
             "tokens_per_second": report.get("tokens_per_second", speed),
             "encoder_parameters": flat(report).get("parameters.encoder"),
             "epochs": report.get("epochs"),
+            "corpus_tokens": flat(report).get("corpus.train.tokens"),
             "metrics": metrics,
             "evaluated_at": evaluated_at,
+            "warnings": self.warnings,
         }
 
     def _last_evaluation(self) -> tuple[dict[str, float | None], int | None]:
@@ -226,7 +234,10 @@ def default_settings(kind: str | None) -> dict[str, Any]:
     tuned = kind == "fine-tuning"
     config = FinetuneConfig if tuned else PretrainConfig
     fields = {
-        f"{section}.{field.name}": field.default
+        # TOML has lists alone
+        f"{section}.{field.name}": (
+            list(field.default) if isinstance(field.default, tuple) else field.default
+        )
         for section, table in typing.get_type_hints(config).items()
         for field in dataclasses.fields(table)
         if field.default is not None

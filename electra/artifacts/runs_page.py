@@ -1,20 +1,28 @@
-"""The page of `electra report`: runs side by side, one HTML file without scripts."""
+"""The page of `electra report`: runs side by side, one HTML file without scripts.
+
+The `report.html` of a pretraining run is this page of that run alone.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import html as escaping
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from electra.artifacts import report as html
 from electra.artifacts.runs import (
     AXES,
+    Axis,
     RecordedRun,
     columns_of,
     default_settings,
     differing,
+    read_runs,
 )
+from electra.training.run_folder import write_text
 
 MARK = '<meta name="generator" content="electra report">'
 """Stands in the head of every such page, so that it is known again."""
@@ -27,7 +35,7 @@ DASHES = ("-", "--", ":")
 _GROUPS = (
     ("Discriminator", ("discriminator_", "majority", "replaced_share")),
     ("Generator and masked LM", ("generator_", "encoder_mlm_", "sampled_original")),
-    ("Training", ("grad_norm", "lr", "tokens_per_second")),
+    ("Training", ("grad_norm", "lr", "tokens_per_second", "utilisation")),
 )
 """Beside losses, which come first, and what else there is, which comes last."""
 _FIRST = (
@@ -42,25 +50,30 @@ _FACTS = {
     "tokens_per_second": "tokens per second",
     "encoder_parameters": "encoder parameters",
     "epochs": "epochs",
+    "corpus_tokens": "tokens of the corpus",
     "evaluated_at": "evaluated at step",
 }
+_WARNINGS = 20
+"""Of a run that are shown, at most."""
 _STEEP = 0.03
 """Share of a run whose losses may lie above the frame."""
 _STYLE = """
 .runs th { vertical-align: bottom; max-width: 16rem; overflow-wrap: anywhere }
-.runs th + th { padding-right: .4rem; border-bottom-width: 4px } .runs td { min-width: 4.5rem }
+.runs th + th { border-bottom-width: 4px } .runs td { min-width: 4.5rem }
 .runs td + td { max-width: 22rem; overflow-wrap: anywhere }
+.runs td + td.number { overflow-wrap: normal }
+.results td:first-child { overflow-wrap: break-word }
 .results th + th, .results td + td { text-align: right }
-.legend { position: sticky; top: 0; z-index: 1; background: #fffffff0; padding: .5rem 0;
-          border-bottom: 1px solid #ddd }
+.legend { position: sticky; top: 0; z-index: 1; background: var(--paper); padding: .5rem 0;
+          border-bottom: 1px solid var(--line) }
 .legend span { display: inline-block; margin-right: 1.4rem }
 .legend i { display: inline-block; width: 1.6rem; margin-right: .4rem; vertical-align: middle }
-.sample { border-left: 4px solid #ddd; padding-left: .9rem; margin: .7rem 0 }
+.sample, .warning { border-left: 4px solid; padding-left: .9rem; margin: .7rem 0 }
 .sample .words { line-height: 2.5; margin: 0 }
-.words rt { color: #b00020; font-size: .68em; user-select: none }
+.words rt { color: var(--mark); font-size: .68em; user-select: none }
 .scale { display: inline-block; width: 7rem; height: .9em; vertical-align: middle;
-         margin: 0 .4rem; background: linear-gradient(to right, #fff, rgb(255, 140, 0)) }
-h3 { font-size: 1rem; margin: 1.6rem 0 0 } details { margin: .6rem 0 }
+         margin: 0 .4rem; background: linear-gradient(to right, var(--paper), rgb(var(--shade))) }
+details { margin: .6rem 0 }
 @media print { .legend { position: static } }
 """
 
@@ -68,11 +81,14 @@ h3 { font-size: 1rem; margin: 1.6rem 0 0 } details { margin: .6rem 0 }
 def runs_page(runs: Sequence[RecordedRun]) -> str:
     """The page; at least one run."""
     one = len(runs) == 1
-    sections = [("Results", _results(runs) + _notes(runs)), ("Settings", _settings(runs))]
+    sections = [("Results", _results(runs) + _notes(runs))]
+    if any(run.warnings for run in runs):
+        sections.append(("Warnings", _warnings(runs)))
+    sections.append(("Settings", _settings(runs)))
     environment = _environment(runs)
     if environment:
         sections.append(("Environment", environment))
-    sections.append(("Curves", _legend(runs) + _curves(runs)))
+    sections.append(("Curves", _legend(runs) + run_curves(runs)))
     samples = _samples(runs)
     if samples:
         sections.append(("What the discriminator sees", samples))
@@ -83,6 +99,12 @@ def runs_page(runs: Sequence[RecordedRun]) -> str:
         for number in range(len(runs))
     )
     return html.page(title, sections, head=f"{MARK}<style>{_STYLE}{heads}</style>")
+
+
+def write_run_page(folder: Path, report: Mapping[str, Any]) -> None:
+    """`report.html` of a run that is about to be finished by `report`."""
+    (run,) = read_runs([folder])
+    write_text(folder / "report.html", runs_page([dataclasses.replace(run, report=dict(report))]))
 
 
 def results_table(runs: Sequence[RecordedRun]) -> list[tuple[str, list[Any]]]:
@@ -117,6 +139,22 @@ def _notes(runs: Sequence[RecordedRun]) -> str:
                 "not of a step."
             )
     return "".join(f'<p class="note">{escaping.escape(note)}</p>' for note in notes)
+
+
+def _warnings(runs: Sequence[RecordedRun]) -> str:
+    """What was said of each while it ran."""
+    parts = []
+    for number, run in enumerate(runs):
+        lines = [*run.warnings[:_WARNINGS]]
+        if len(run.warnings) > _WARNINGS:
+            lines.append(f"{len(run.warnings) - _WARNINGS} more stand in metrics.jsonl.")
+        for line in lines:
+            told = line if len(runs) == 1 else f"{run.name}: {line}"
+            parts.append(
+                f'<div class="warning" style="border-color: {_colour(number)}">'
+                f"{escaping.escape(told)}</div>"
+            )
+    return "".join(parts)
 
 
 def _settings(runs: Sequence[RecordedRun]) -> str:
@@ -154,7 +192,7 @@ def _differing(columns: Sequence[str], values: Mapping[str, Sequence[Any]], none
     return _table(("", *columns), [(key, *map(_shown, row)) for key, row in values.items()])
 
 
-def _curves(runs: Sequence[RecordedRun]) -> str:
+def run_curves(runs: Sequence[RecordedRun]) -> str:
     """Figures by group: a row a quantity, over tokens to the left, over minutes to the right."""
     columns = _ordered(columns_of(runs))
     if not columns:
@@ -168,43 +206,41 @@ def _curves(runs: Sequence[RecordedRun]) -> str:
         "lines of the log. Losses of the first steps may lie above the frame.</p>"
     ]
     for group in filter(groups.__contains__, order):
-        drawn = _figure(runs, groups[group])
-        if html.NO_FIGURES in escaping.unescape(drawn):
-            return drawn
-        parts.append(f"<h3>{group}</h3>{drawn}")
+        drawn = [_figure(runs, groups[group], over) for over in AXES]
+        if html.NO_FIGURES in escaping.unescape(drawn[0]):
+            return drawn[0]
+        parts.append(f'<h3>{group}</h3><div class="pair">{"".join(drawn)}</div>')
     return "".join(parts)
 
 
-def _figure(runs: Sequence[RecordedRun], columns: Sequence[str]) -> str:
+def _figure(runs: Sequence[RecordedRun], columns: Sequence[str], over: Axis) -> str:
     def draw(panels: Any) -> None:
-        from matplotlib.ticker import EngFormatter
-
-        for row, column in zip(panels, columns, strict=True):
-            for axes, over in zip(row, AXES, strict=True):
-                for number, run in enumerate(runs):
-                    look = {"color": _colour(number), "linestyle": _dash(number)}
-                    training = run.curve(column, over)
-                    held_out = run.curve(f"eval_{column}", over)
-                    if training:
-                        pale = 0.4 if held_out else 0.9
-                        axes.plot(*zip(*training, strict=True), lw=1.1, alpha=pale, **look)
-                    if held_out:
-                        axes.plot(*zip(*held_out, strict=True), lw=1.6, marker="o", ms=3, **look)
-                axes.tick_params(labelsize=8)
-            # the panels of a row share y
+        for axes, column in zip(panels, columns, strict=True):
+            for number, run in enumerate(runs):
+                look = {"color": _colour(number), "linestyle": _dash(number)}
+                training = run.curve(column, over)
+                held_out = run.curve(f"eval_{column}", over)
+                if training:
+                    pale = 0.4 if held_out else 0.9
+                    axes.plot(*zip(*training, strict=True), lw=1.1, alpha=pale, **look)
+                if held_out:
+                    axes.plot(*zip(*held_out, strict=True), lw=1.6, marker="o", ms=3, **look)
+            axes.tick_params(which="both", labelsize=8)
             if column == "grad_norm":
-                row[0].set_yscale("log")
+                axes.set_yscale("log")
             elif column.endswith("loss"):
-                row[0].set_ylim(*_range(runs, column))
-            row[0].set_ylabel(_latin(column.replace("_", " ")), fontsize=8.5)
-        for axes, over in zip(panels[-1], AXES, strict=True):  # they share x with those above
-            longest = max((run.length(over) for run in runs), default=0.0)
-            axes.set_xlim(left=0, right=1.02 * longest or None)
-        panels[-1][0].xaxis.set_major_formatter(EngFormatter(sep=""))
-        panels[-1][0].set_xlabel("tokens", fontsize=8.5)
-        panels[-1][1].set_xlabel("minutes of training", fontsize=8.5)
+                axes.set_ylim(*_range(runs, column))
+            axes.set_ylabel(_latin(column.replace("_", " ")), fontsize=8.5)
+        last = panels[-1]  # those above share its x
+        longest = max((run.length(over) for run in runs), default=0.0)
+        last.set_xlim(left=0, right=1.02 * longest or None)
+        if over == "tokens":
+            from matplotlib.ticker import EngFormatter
 
-    return html.drawing(draw, (10.0, 1.75 * len(columns) + 0.5), panels=(len(columns), 2))
+            last.xaxis.set_major_formatter(EngFormatter(sep=""))
+        last.set_xlabel({"minutes": "minutes of training"}.get(over, over), fontsize=8.5)
+
+    return html.drawing(draw, (5.0, 1.75 * len(columns) + 0.5), panels=len(columns))
 
 
 def _range(runs: Sequence[RecordedRun], column: str) -> tuple[float | None, float | None]:
@@ -224,8 +260,9 @@ def _samples(runs: Sequence[RecordedRun]) -> str:
     if not shown:
         return ""
     parts = [
-        "<p>Held-out text with the generator's samples in it, at the last evaluation. The darker a "
-        'token, the surer the discriminator that it was replaced: 0 %<span class="scale"></span>'
+        "<p>Held-out text with the generator's samples in it, at the last evaluation. The stronger "
+        "the colour of a token, the surer the discriminator that it was replaced: "
+        '0 %<span class="scale"></span>'
         "50 % and more. Those that were have a red line, and above it what stood there before.</p>"
     ]
     for row in range(max(len(samples.get("rows", [])) for _, _, samples in shown)):
@@ -245,15 +282,12 @@ def _samples(runs: Sequence[RecordedRun]) -> str:
 def _marked_tokens(tokens: Sequence[Mapping[str, Any]]) -> str:
     parts = []
     for token in tokens:
-        text, probability = str(token["text"]), float(token["probability"])
-        space = " " if text.startswith(" ") else ""
-        shown, kind = escaping.escape(text.strip()), ""
-        if "original" in token:
-            kind = ' class="replaced"'
+        text = str(token["text"])
+        space, shown = " " if text.startswith(" ") else "", escaping.escape(text.strip())
+        replaced = "original" in token
+        if replaced:
             shown = f"<ruby>{_readable(text)}<rt>{_readable(str(token['original']))}</rt></ruby>"
-        # one token in ten is replaced, so half sure is already much
-        shade = f"background: rgba(255, 140, 0, {min(1.0, 2 * probability):.2f})"
-        parts.append(f'{space}<span{kind} style="{shade}" title="{probability:.0%}">{shown}</span>')
+        parts.append(space + html.shaded(shown, float(token["probability"]), replaced))
     return f'<p class="words" dir="auto">{"".join(parts)}</p>'
 
 
@@ -266,7 +300,8 @@ def _legend(runs: Sequence[RecordedRun]) -> str:
         return ""
     styles = {"-": "solid", "--": "dashed", ":": "dotted"}
     entries = "".join(
-        f'<span><i style="border-top: 4px {styles[_dash(number)]} {_colour(number)}"></i>'
+        '<span><i class="coloured" style="border-top: '
+        f'4px {styles[_dash(number)]} {_colour(number)}"></i>'
         f"{escaping.escape(run.name)}</span>"
         for number, run in enumerate(runs)
     )

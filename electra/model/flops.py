@@ -28,6 +28,7 @@ from typing import Any, assert_never
 
 from electra.config import ModelConfig, ObjectiveConfig, PretrainConfig
 from electra.config.model import generator_width
+from electra.config.ramps import value_at
 from electra.config.stages import stages
 from electra.recipe import read_recipe, resolve
 
@@ -173,22 +174,33 @@ def masked_share(config: PretrainConfig, length: int | None = None) -> float:
     return max(1, int((largest + 0.005) * length)) / length
 
 
-def passes_of(objective: ObjectiveConfig, share: float) -> Passes:
+def passes_of(
+    objective: ObjectiveConfig,
+    share: float,
+    *,
+    trained: float = 2.0,
+    progress: float | None = None,
+) -> Passes:
     """What an objective runs, averaged over the budget.
 
     Args:
         objective: the recipe's section.
         share: of the positions that are masked.
+        trained: forward passes that a pass with its backward pass counts as.
+        progress: at that share of the budget, instead of the average.
     """
-    o = objective
-    trained, forward_only = 2.0, 1.0
+    o, forward_only = objective, 1.0
+    warm_share, generator_share = o.warm_start, o.generator_share
+    if progress is not None:  # in a stage, or not
+        warm_share = float(progress < warm_share)
+        generator_share = float(progress < generator_share)
     generated = trained if o.generator == "masked_lm" else 0.0  # other proposals cost nothing
     match o.name:
         case "masked_lm":
             return Passes(encoder=trained, encoder_output=trained * share)
         case "replaced_token_detection" | "electra_15_percent" | "adversarial":
-            after = 1 - o.warm_start
-            corrected = o.warm_start + (after if o.encoder_mlm_weight > 0 else 0.0)
+            after = 1 - warm_share
+            corrected = warm_share + (after if o.encoder_mlm_weight > 0 else 0.0)
             return Passes(
                 encoder=trained,
                 cropped_encoder=trained * after if o.contrastive_weight > 0 else 0.0,
@@ -207,9 +219,9 @@ def passes_of(objective: ObjectiveConfig, share: float) -> Passes:
                 generator_output=generated * share,
             )
         case "two_stage":
-            after = 1 - o.generator_share
+            after = 1 - generator_share
             proposed = forward_only if o.generator == "masked_lm" else 0.0
-            generator = generated * o.generator_share + proposed * after
+            generator = generated * generator_share + proposed * after
             return Passes(
                 encoder=trained * after,
                 discriminator_head=trained * after,
@@ -288,7 +300,8 @@ def train_flops(
     tokens = 0.0
     for stage in stages(config.schedule, config.training, config.data):
         share = masked_share(config, stage.length) if output_share is None else output_share
-        for name, flops in _sequence_flops(config, vocab_size, stage.length, share).items():
+        passes = passes_of(config.objective, share)
+        for name, flops in _sequence_flops(config, vocab_size, stage.length, passes).items():
             parts[name] = parts.get(name, 0.0) + stage.share * stage.sequences * flops
         tokens += stage.share * stage.sequences * stage.length
     steps: float | None = config.training.max_steps
@@ -297,11 +310,22 @@ def train_flops(
     return TrainFlops(parts=parts, tokens_per_step=tokens, steps=steps)
 
 
+def computed_flops(config: PretrainConfig, vocab_size: int, progress: float) -> float:
+    """FLOPs a token that a step of `progress` has to compute, to be held against the machine's.
+
+    Unlike the authors' rules: a backward pass is two forward passes, and embeddings are looked up.
+    """
+    length = int(value_at(config.schedule.length_ramp, progress, config.data.max_length))
+    share = masked_share(config, length)
+    passes = passes_of(config.objective, share, trained=3.0, progress=progress)
+    parts = _sequence_flops(config, vocab_size, length, passes)
+    return sum(f for name, f in parts.items() if not name.endswith("_embeddings")) / length
+
+
 def _sequence_flops(
-    config: PretrainConfig, vocab_size: int, length: int, output_share: float
+    config: PretrainConfig, vocab_size: int, length: int, passes: Passes
 ) -> dict[str, float]:
     """FLOPs of one sequence, forward and backward, by part of the networks."""
-    passes = passes_of(config.objective, output_share)
     encoder = encoder_network(config.model)
     generator = generator_network(config.model) if passes.generator else encoder
     cropped = math.ceil(CROPPED_SHARE * length)

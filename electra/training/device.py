@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import os
 import platform
+import time
 from collections.abc import Iterator, Mapping
 from importlib import metadata
 
@@ -131,6 +132,27 @@ def seed_rank(seed: int, world: World, step: int) -> None:
     """
     if world.rank:
         torch.manual_seed(seed + 1_000_003 * world.rank + step)
+
+
+def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
+    """Floating-point operations a second of one large matrix product here and now.
+
+    That is what a step could reach if it were one such product; on a machine that others use, too,
+    it is what they leave.
+    """
+    size = 1024 if device.type == "cpu" else 8192
+    noise = torch.Generator(device).manual_seed(0)  # the global ones stay as they are
+    left, right = (
+        torch.randn(size, size, generator=noise, device=device).to(dtype) for _ in range(2)
+    )
+    seconds = []
+    for _ in range(5):
+        begun = time.perf_counter()
+        torch.mm(left, right)
+        if device.type != "cpu":
+            torch.accelerator.synchronize(device)
+        seconds.append(time.perf_counter() - begun)
+    return 2 * size**3 / min(seconds)
 
 
 def machine() -> dict[str, object]:

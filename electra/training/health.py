@@ -107,7 +107,7 @@ def collapsed_discriminator(rows: Sequence[Row]) -> str | None:
     if not _knows_nothing(rows[-1]):
         return None
     evaluations = [row for row in rows if "eval_discriminator_auc" in row]
-    steps = [row["step"] for row in rows if "discriminator_loss" in row]
+    steps = [row["step"] for row in rows if "discriminator_loss" in row]  # of its own stage
     best = max(evaluations, key=lambda row: float(row["eval_discriminator_auc"]))
     last = evaluations[-STUCK_EVALUATIONS:]
     stuck = (
@@ -153,6 +153,12 @@ def _losses(row: Row) -> list[str]:
 
 
 def _knows_nothing(row: Row) -> bool:
+    """Whether its discriminator calls all original; not said of energies, which this has.
+
+    The noise of Electric is as likely as text, the better the cloze model the less can be told.
+    """
+    if "eval_pseudo_log_likelihood" in row:
+        return False
     auc, recall = row.get("eval_discriminator_auc"), row.get("eval_discriminator_recall")
     return auc is not None and recall is not None and auc < CHANCE and recall < SILENT
 

@@ -6,11 +6,12 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.padding import Padding
 from rich.progress import (
     BarColumn,
     Progress,
@@ -137,7 +138,7 @@ class RunLogger:
         self._last_plain = 0.0
         if console.is_terminal and not quiet:
             self._progress = progress_bar(console)
-            self._task = self._progress.add_task(title, total=1.0, numbers="")
+            self._task = self._progress.add_task(title, total=1.0, numbers="", below="")
             self._progress.start()
 
     def log(self, row: dict[str, Any]) -> None:
@@ -166,7 +167,7 @@ class RunLogger:
         begun, since = self._begun = self._begun or (progress, now)
         text += self._auc if text else ""
         if self._progress is not None:
-            self._progress.update(self._task, completed=progress, numbers=text, begun=begun)
+            self._progress.update(self._task, completed=progress, below=text, begun=begun)
         elif not text:
             return
         elif progress >= 1 or now - self._last_plain > 10:
@@ -187,8 +188,11 @@ class RunLogger:
 
 
 def progress_bar(console: Console) -> Progress:
-    """Stage, bar, share, time gone, time left, numbers (task field `numbers`)."""
-    return Progress(
+    """Stage, bar, share, time gone, time left, numbers (task field `numbers`).
+
+    A task's field `below` has lines of its own, however narrow the terminal.
+    """
+    return _Bar(
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),
@@ -199,6 +203,17 @@ def progress_bar(console: Console) -> Progress:
         console=console,
         transient=False,
     )
+
+
+class _Bar(Progress):
+    """With a line below each bar that has one."""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """The bars and what stands below them."""
+        yield from super().get_renderables()
+        for task in self.tasks:
+            if task.fields.get("below"):
+                yield Padding(Text(task.fields["below"], style="dim"), (0, 0, 0, 2))
 
 
 class _TimeLeft(ProgressColumn):

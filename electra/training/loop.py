@@ -100,6 +100,7 @@ def fit(
     shorter: Mapping[int, BatchSource] | None = None,
     average: TailAverage | None = None,
     check: Callable[[], None] | None = None,
+    utilisation: Callable[[float, float], float] | None = None,
 ) -> dict[str, float]:
     """Train until the budget is used, or `stop` says so after an evaluation.
 
@@ -109,6 +110,7 @@ def fit(
 
     `shorter` are the streams of the other lengths of `schedule.length_ramp`, each with a position
     of its own; `average`, a submodule of the objective, is what the last evaluation is of.
+    `utilisation` says what share of the machine progress and tokens a second are.
 
     Returns:
         the last evaluation.
@@ -122,7 +124,7 @@ def fit(
     world = world or World()
     assert isinstance(objective, nn.Module), "objectives are modules"
     parameters: list[Tensor] = [p for p in objective.parameters() if p.requires_grad]
-    window = _Window(state, logger, world)
+    window = _Window(state, logger, world, utilisation)
     verdicts = Verdicts(state, logger, config.max_skipped_steps)
     late = reads_late(device, optimizer, average)
     last_eval: dict[str, float] = {}
@@ -230,8 +232,14 @@ def fit(
 class _Window:
     """The steps since the last line of metrics."""
 
-    def __init__(self, state: TrainState, logger: Logger, world: World) -> None:
-        self.meter = Meter()
+    def __init__(
+        self,
+        state: TrainState,
+        logger: Logger,
+        world: World,
+        utilisation: Callable[[float, float], float] | None,
+    ) -> None:
+        self.meter, self._utilisation = Meter(), utilisation
         self._state, self._logger, self._world = state, logger, world
         self._progress: list[float] = []
         self._since = (state.tokens_seen, state.seconds)
@@ -252,6 +260,7 @@ class _Window:
         state, row = self._state, self.meter.read(self._world)
         elapsed = max(state.seconds - self._since[1], 1e-9)
         speed = (state.tokens_seen - self._since[0]) / elapsed
+        used = None if self._utilisation is None else self._utilisation(self._progress[-1], speed)
         self._logger.log(
             {
                 "step": state.step,
@@ -260,13 +269,15 @@ class _Window:
                 "lr": optimizer.param_groups[0]["lr"] / optimizer.param_groups[0]["lr_scale"],
                 **row,
                 "tokens_per_second": round(speed, 1),
+                **({} if used is None else {"utilisation": round(used, 4)}),
                 **({"progress": self._progress} if budget.minutes is not None else {}),
             }
         )
         self._since, self._progress = (state.tokens_seen, state.seconds), []
         told = [n for n in row if n.endswith("loss") or n == "grad_norm"]
         shown = "  ".join(f"{n.replace('_', ' ')} {row[n]:.3f}" for n in told)
-        self._logger.show(budget.progress(state), f"{speed:,.0f} tok/s  {shown}")
+        share = "" if used is None else f"{used:.1%} of peak  "
+        self._logger.show(budget.progress(state), f"{speed:,.0f} tok/s  {share}{shown}")
 
 
 def _accumulate(

@@ -22,6 +22,7 @@ from electra.model import modern
 from electra.model.flops import (
     PUBLISHED,
     TrainFlops,
+    computed_flops,
     encoder_network,
     generator_network,
     inference_flops,
@@ -32,6 +33,8 @@ from electra.model.flops import (
 from electra.model.pretraining_model import FAMILIES, PretrainingModel
 from electra.objectives.masking import max_masked
 from electra.recipe import read_recipe, recipe_names, resolve
+from tests.objectives.build import VOCAB, make, noise
+from tests.shapes import tiny_config
 
 V = 1000
 SPECIAL = SpecialIds(pad=0, unk=1, cls=2, sep=3, mask=4)
@@ -217,6 +220,48 @@ def test_matrix_products_are_those_that_pytorch_counts(
     ours = counting.layers_flops(generator, length) + embeddings(generator)
     ours += slots * counting.masked_lm_head_flops(generator, V)
     assert ours == pytest.approx(counter.get_total_flops(), rel=0.01)
+
+
+STEPS: dict[str, dict[str, Any]] = {
+    "replaced_token_detection": {"warm_start": 0.5, "encoder_mlm_weight": 1.0},
+    "masked_lm": {},
+    "adversarial": {},
+    "replace_mlm": {},
+    "all_tokens_mlm": {},
+    "two_stage": {"generator_share": 0.5, "start_from_generator": False},
+    "electric": {},
+}
+
+
+@pytest.mark.parametrize("progress", [0.0, 0.75])
+@pytest.mark.parametrize("name", STEPS)
+def test_what_a_step_computes_is_what_pytorch_counts(
+    name: str, progress: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for operation in ("DROPOUT", "NORM", "ACTIVATION", "SOFTMAX", "ROTARY"):
+        monkeypatch.setattr(counting, operation, 0)
+    shape: dict[str, Any] = {"hidden_size": 64, "num_hidden_layers": 4, "intermediate_size": 128}
+    shape |= {"num_attention_heads": 4, "generator_size": 1.0, "generator_layers": 2}
+    sections = {
+        "model": {**shape, "weight_sharing": "none" if name == "two_stage" else "embeddings"},
+        "objective": {"name": name, **STEPS[name]},
+        "data": {"max_length": 32},
+    }
+    objective = make("modern", counts=torch.ones(VOCAB), **sections)
+    objective.model.use_attention("eager")  # the other kernels are not counted on a CPU
+    objective.train()
+    objective.begin_step(progress)
+    batch = {"input_ids": torch.arange(128).view(4, 32) % (VOCAB - 5) + 5}
+    batch |= {"attention_mask": torch.ones(4, 32, dtype=torch.int64)}
+    with FlopCounterMode(display=False) as counter:
+        batch, _ = objective.prepare(batch, noise())
+        weights = objective.loss_weights
+        losses = objective(batch, noise()).losses
+        sum(weights[loss] * losses[loss] for loss in losses).backward()
+    expected = counter.get_total_flops() / (4 * 32)
+    assert computed_flops(tiny_config("modern", **sections), VOCAB, progress) == pytest.approx(
+        expected, rel=0.05
+    )
 
 
 @pytest.mark.parametrize("name", recipe_names())

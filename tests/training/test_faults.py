@@ -2,9 +2,12 @@
 
 import ast
 import errno
+import itertools
 import json
 import os
+import re
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,7 @@ from electra.errors import (
     DataError,
     ElectraError,
     cannot_write,
+    writing_to,
 )
 from electra.pretrain import pretrain
 from electra.training import checkpoint, loop
@@ -282,6 +286,38 @@ def test_an_output_that_cannot_be_written_is_found_before_training(
         open_run(tmp_path / "run")
 
 
+@pytest.mark.parametrize("error", [FULL, Exception("No space left on device (os error 28)")])
+def test_whatever_library_finds_the_disk_full_it_is_a_line(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """In the tables of metrics, samples, parts, report: what a run writes beside checkpoints."""
+    config = saving()
+    pretrain(data=corpus, output=tmp_path / "whole", config=config)
+    run = tmp_path / "run"
+    for name in ("describe_run", "save_tokenizer", "write_run_page"):
+
+        def fail(*_: Any, **__: Any) -> None:
+            raise error
+
+        with monkeypatch.context() as patch:
+            patch.setattr(verb, name, fail)
+            with pytest.raises(ElectraError) as caught:
+                pretrain(data=corpus, output=run, config=config, resume="auto")
+        assert str(caught.value) == (
+            f"{run} cannot be written: the disk is full; make room there, and go on with "
+            "--resume auto"
+        )
+    pretrain(data=corpus, output=run, config=config, resume="auto")
+    assert_same_bits(tmp_path / "whole", run)
+
+
+def test_other_errors_stay_what_they_are(tmp_path: Path) -> None:
+    for error in (ConnectionError("reset"), ValueError("odd"), DataError("(os error 28)")):
+        with pytest.raises(type(error)) as caught, writing_to(tmp_path):
+            raise error
+        assert caught.value is error
+
+
 # ---- shards --------------------------------------------------------------------------------------
 
 
@@ -403,6 +439,25 @@ def test_no_duration_is_taken_from_a_clock_that_may_be_set() -> None:
                 assert name not in {"time.time", "time.time_ns", "datetime.now"}, file
 
 
+def test_a_clock_that_is_set_moves_no_budget(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An hour back or a day on at every look, while steps and minutes are counted."""
+    pretrain(data=corpus, output=tmp_path / "whole", config=saving())
+    real, jumps = time.time, itertools.cycle([-3600.0, 86400.0, -86400.0])
+    monkeypatch.setattr("time.time", lambda: real() + next(jumps))
+    pretrain(data=corpus, output=tmp_path / "steps", config=saving())
+    assert_same_bits(tmp_path / "whole", tmp_path / "steps")
+    config = tiny_config("modern", training={"minutes": 0.02})
+    begun = time.monotonic()
+    report = pretrain(data=corpus, output=tmp_path / "minutes", config=config)
+    assert 0.02 <= report["minutes"] <= (time.monotonic() - begun) / 60
+    rows = [row for row in read_metrics(tmp_path / "minutes" / "metrics.jsonl") if "loss" in row]
+    assert all(a["seconds"] <= b["seconds"] for a, b in itertools.pairwise(rows))
+    progress = [share for row in rows for share in row["progress"]]
+    assert progress == sorted(progress)
+
+
 def test_what_is_shown_and_what_is_warned_of(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -429,6 +484,24 @@ def test_what_is_shown_and_what_is_warned_of(
     assert read_metrics(tmp_path / "metrics.jsonl")[1] == {"step": 20, "warning": "look here"}
 
 
+@pytest.mark.parametrize("width", [66, 80, 200])
+def test_a_terminal_shows_the_time_left_however_narrow(tmp_path: Path, width: int) -> None:
+    numbers = "1,000 tok/s 38.0% of peak discriminator loss 0.692 generator loss 8.192 AUC 0.6"
+    with (tmp_path / "shown").open("w+", encoding="utf-8") as file:
+        console = Console(file=file, width=width, force_terminal=True, color_system=None)
+        logger = RunLogger(None, console, title="pretraining")
+        logger.show(0.0, "")
+        logger.show(0.25, numbers)
+        logger.close()
+        file.seek(0)
+        plain = re.sub(r"\x1b\[[?0-9;]*[a-zA-Z]", "", file.read())
+    bar, *below = plain[plain.rindex("pretraining") :].strip().splitlines()
+    assert "25%" in bar
+    assert "left" in bar
+    assert " ".join(" ".join(below).split()) == numbers
+    assert max(map(len, [bar, *below])) <= width
+
+
 def test_a_run_shows_speed_losses_and_norm_and_gives_no_false_alarm(
     corpus: Path, tmp_path: Path
 ) -> None:
@@ -437,6 +510,10 @@ def test_a_run_shows_speed_losses_and_norm_and_gives_no_false_alarm(
     )
     shown = told(data=corpus, output=tmp_path / "run", config=config)
     line = " ".join(shown.split())
-    for name in ("tok/s", "generator loss", "discriminator loss", "grad norm", "left", "AUC"):
+    for name in (
+        *("tok/s", "% of peak", "generator loss", "discriminator loss", "grad norm", "left", "AUC"),
+    ):
         assert name in line, name
-    assert not [r for r in read_metrics(tmp_path / "run" / "metrics.jsonl") if "warning" in r]
+    rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert not [r for r in rows if "warning" in r]
+    assert all(0 < row["utilisation"] < 1 for row in rows if "loss" in row)

@@ -3,10 +3,12 @@
 import json
 import math
 import random
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from electra.pretrain import pretrain
 from electra.training.health import (
     Watch,
     collapsed_discriminator,
@@ -14,8 +16,10 @@ from electra.training.health import (
     offer_best,
     too_strong_generator,
 )
+from electra.training.loggers import read_metrics
 from electra.training.schedule import TrainState
 from tests.golden.remake import FILE
+from tests.shapes import tiny_config
 
 Rows = list[dict[str, Any]]
 
@@ -162,6 +166,51 @@ def test_what_is_no_collapse(auc: float, recall: float) -> None:
     # ranks well but is sure of nothing; calls some replaced; calls all replaced (ELECTRA 15 %)
     first = evaluation(20, auc=0.7, recall=0.3)
     assert collapsed_discriminator([first, evaluation(40, auc=auc, recall=recall)]) is None
+
+
+def test_energies_are_no_judgement() -> None:
+    # what a run of Electric gave: its noise cannot be told from text, and need not be
+    rows = falling(60)
+    for step, auc in ((400, 0.502), (800, 0.507), (1200, 0.502)):
+        found = evaluation(step, auc=auc, recall=0.0)
+        rows.append({**found, "eval_pseudo_log_likelihood": -0.278})
+    assert said(sorted(rows, key=lambda row: int(row["step"]))) == []
+
+
+OBJECTIVES: dict[str, dict[str, Any]] = {
+    "replaced_token_detection": {},
+    "electric": {},
+    "adversarial": {},
+    "two_stage": {"start_from_generator": False},
+    "fast_electra": {"temperature": 2.0, "final_temperature": 1.0},
+    "self_augmented": {},
+    "electra_15_percent": {},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_runs_that_learn_give_no_cause(name: str, corpus: Path, tmp_path: Path) -> None:
+    training = {"max_steps": 2200 if name == "two_stage" else 1200, "eval_steps": 100}
+    objective, sharing = {"name": name, **OBJECTIVES[name]}, "embeddings"
+    if name == "two_stage":
+        sharing = "none"
+    if name == "fast_electra":
+        config = tiny_config(
+            "modern", objective={"name": "masked_lm"}, training=training, logging={"log_steps": 50}
+        )
+        pretrain(data=corpus, output=tmp_path / "first", config=config)
+        objective["generator_folder"] = str(tmp_path / "first" / "masked_lm")
+    config = tiny_config(
+        "modern",
+        model={"weight_sharing": sharing},
+        objective=objective,
+        training=training,
+        logging={"log_steps": 20},
+    )
+    pretrain(data=corpus, output=tmp_path / "run", config=config)
+    rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert [row["warning"] for row in rows if "warning" in row] == []
 
 
 def test_a_generator_that_leaves_little_to_find() -> None:
