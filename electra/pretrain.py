@@ -52,7 +52,6 @@ from electra.training.device import (
     pick_device,
     pick_dtype,
     seed_everything,
-    seed_rank,
     training_attention,
 )
 from electra.training.distributed import World, join_world, leave_world
@@ -61,6 +60,7 @@ from electra.training.loggers import MetricsFile, RunLogger, read_metrics
 from electra.training.loop import bit_environment, fit, rows_at_once
 from electra.training.memory import within_memory
 from electra.training.optimizer import build_optimizer
+from electra.training.parallel import divide, gather
 from electra.training.run_folder import RunFolder, open_run, write_text
 from electra.training.run_identity import Identity, check_same_run, describe_run, other_bits
 from electra.training.schedule import Budget, TrainState
@@ -70,7 +70,7 @@ _MAY_CHANGE = {
     "training": {
         *BUDGETS,
         *("eval_steps", "save_steps", "save_total_limit", "final_weights", "max_skipped_steps"),
-        "device",
+        *("device", "sharding"),
         "compile",
     },
     "logging": {"trackers"},
@@ -158,6 +158,9 @@ def _train(
     if config.data.document_attention:
         kernel = kernel_for(device, kernel, dropout=dropout)
     objective.model.use_attention(kernel)
+    divided = config.training.sharding == "full" and world.size > 1
+    if divided:
+        divide(objective, world, device)
     optimizer = build_optimizer(objective, config.optimizer, apart=_apart(objective, config))
     average = None
     if config.training.average_last:
@@ -187,7 +190,7 @@ def _train(
         )
     validation = validation_batches(corpus, config, special, with_ids=objective.wants_ids)
     dtype = pick_dtype(config.training.dtype, device)
-    store = CheckpointStore(run.checkpoints, keep=config.training.save_total_limit)
+    store = CheckpointStore(run.checkpoints, keep=config.training.save_total_limit, world=world)
     state = TrainState()
     fingerprint = str(corpus.manifest["fingerprint"])
 
@@ -219,7 +222,7 @@ def _train(
     )
     if training.micro_batch_size != config.training.micro_batch_size:
         tell(f"{training.micro_batch_size} sequences a forward pass fit into the memory")
-    training = dataclasses.replace(training, compile=compiling(training, device))
+    training = dataclasses.replace(training, compile=not divided and compiling(training, device))
     if training.compile:
         one = world.size == 1 and rows_at_once(training, world) == training.global_batch_size
         compile_passes(objective, device, tell=tell, cuda_graphs=one and device.type == "cuda")
@@ -227,7 +230,6 @@ def _train(
         warning = other_bits(before, bit_environment(training, dtype, world))
         if warning and world.is_main:
             console.print(warning, highlight=False)
-    seed_rank(config.training.seed, world, state.step)
     if world.is_main:
         describe_run(run.path, config, inputs)
         if parts is not None:
@@ -295,6 +297,7 @@ def _train(
     last = last or probe(objective, validation, device, show=show)
     report = _report(config, corpus, objective.model, state, last)
     report["weights_step"] = weights_step
+    gather(objective)
     if world.is_main:
         _save(run, objective, tokenizer, config, corpus, report)
         console.print(

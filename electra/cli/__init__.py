@@ -115,6 +115,7 @@ def _quieten_libraries() -> None:
     """Progress bars and advice of libraries are not ours to show; errors still come through."""
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 
 

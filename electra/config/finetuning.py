@@ -103,6 +103,12 @@ class FinetuneTrainingConfig(TrainingConfig):
             "true",
             "false in fine-tuning, whose batches have many lengths",
         )
+        require(
+            self.sharding == "none",
+            "training.sharding",
+            self.sharding,
+            "none in fine-tuning, where each process has the whole model",
+        )
         smoothing = self.label_smoothing
         require(0 <= smoothing < 1, "training.label-smoothing", smoothing, "[0, 1)")
         require(self.r_drop >= 0, "training.r-drop", self.r_drop, "0 or more")

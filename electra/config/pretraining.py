@@ -46,6 +46,11 @@ class PretrainConfig:
             f"at most model.max_position_embeddings {self.model.max_position_embeddings}",
         )
         self._check_sharing()
+        if self.training.sharding == "full" and self.optimizer.name == "muon":
+            raise ConfigError(
+                "--training.sharding full cuts the matrices that --optimizer.name muon makes "
+                "orthogonal: use adamw, or --training.sharding none"
+            )
         if (
             self.objective.warm_start
             and self.objective.generator == "masked_lm"

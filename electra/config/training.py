@@ -172,6 +172,12 @@ class TrainingConfig:
     compile: bool | Literal["auto"] = option(
         "auto", "pretraining: each pass as one compiled graph of fixed shapes; auto: on a GPU"
     )
+    sharding: Literal["none", "full"] = option(
+        "none",
+        "pretraining by several processes: none: each has the whole model; full: weights, "
+        "gradients and moments are divided among them (FSDP2), for models that do not fit one "
+        "device",
+    )
     average_last: float = option(
         0.0,
         "pretraining: share of the budget, its last, whose weights are averaged; that average is "
@@ -197,6 +203,18 @@ class TrainingConfig:
                 "--training.average-last and --training.final-weights best both say which weights "
                 "are saved; give one"
             )
+        require(
+            self.sharding == "none" or self.micro_batch_size != "auto",
+            "training.micro-batch-size",
+            "auto",
+            "a number with --training.sharding full: what fits is found for whole models alone",
+        )
+        require(
+            self.sharding == "none" or self.compile is not True,
+            "training.compile",
+            "true",
+            "auto or false with --training.sharding full, which gathers weights within a pass",
+        )
         skipped = self.max_skipped_steps
         require(skipped >= 0, "training.max-skipped-steps", skipped, "0 or more")
         micro = self.micro_batch_size

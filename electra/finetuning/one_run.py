@@ -30,7 +30,6 @@ from electra.training.device import (
     pick_device,
     pick_dtype,
     seed_everything,
-    seed_rank,
 )
 from electra.training.distributed import World
 from electra.training.loggers import MetricsFile, RunLogger, read_metrics
@@ -172,7 +171,9 @@ class _Attempt:
             in_steps(config.training, self.trained.num_train), seed=seed
         )
         self.budget = Budget.of(self.training, config.schedule.replay)
-        self.store = CheckpointStore(run.checkpoints, keep=self.training.save_total_limit)
+        self.store = CheckpointStore(
+            run.checkpoints, keep=self.training.save_total_limit, world=world
+        )
         self.state, before = TrainState(), None
         if run.status == "continued":
             loaded = self.store.load_latest(module=self.trained.objective, optimizer=self.optimizer)
@@ -190,7 +191,6 @@ class _Attempt:
         if before is not None:
             now = bit_environment(self.training, self.dtype, world)
             inputs.say(*filter(None, [other_bits(before, now)]))
-        seed_rank(seed, world, self.state.step)
         cut = self.state.step if run.status == "continued" else -1
         metrics = run.path / "metrics.jsonl"
         self.file = MetricsFile(metrics, cut_after_step=cut) if world.is_main else None

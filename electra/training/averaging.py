@@ -14,6 +14,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from electra.training.distributed import own_share
+
 
 class TailAverage(nn.Module):
     """The mean of a module's trainable parameters, tied ones once; its buffers stay the module's.
@@ -51,24 +53,27 @@ class TailAverage(nn.Module):
             self.count.zero_()
             return
         self.count += 1
-        torch._foreach_lerp_(self._averages(), self._weights, 1 / int(self.count))
+        torch._foreach_lerp_(self._averages(), self._own(), 1 / int(self.count))
 
     @torch.no_grad()
     def apply_to_weights(self) -> None:
         """Put the average into the weights; where there is none yet they stay."""
         if int(self.count):
-            torch._foreach_copy_(self._weights, self._averages())
+            torch._foreach_copy_(self._own(), self._averages())
 
     @contextmanager
     def applied(self) -> Iterator[None]:
         """Within, the weights are the average; afterwards what they were, to the bit."""
-        before = [weight.detach().clone() for weight in self._weights]
+        before = [weight.clone() for weight in self._own()]
         self.apply_to_weights()
         try:
             yield
         finally:
             with torch.no_grad():
-                torch._foreach_copy_(self._weights, before)
+                torch._foreach_copy_(self._own(), before)
+
+    def _own(self) -> list[Tensor]:
+        return [own_share(weight.detach()) for weight in self._weights]
 
     def _averages(self) -> list[Tensor]:
-        return [self.get_buffer(name) for name in self._names]
+        return [own_share(self.get_buffer(name)) for name in self._names]

@@ -3,7 +3,8 @@
 A checkpoint is a folder `step-00001000/` of safetensors and JSON, never a pickle:
 `model.safetensors`, `optimizer.safetensors`, `random.safetensors`, `state.json`, and
 `checksums.json` (SHA-256 of the others), which is written last. Kept are the last few and the best:
-the `best_step` of the state in each that is kept.
+the `best_step` of the state in each that is kept. Of a model that is divided among processes the
+tensors lie in `shard-*.safetensors`, a file a process, and any number of processes reads them.
 
 What saving costs: the tensors written once, read once more by SHA-256, five files and two folders
 synced. A thread hashes and syncs a file while the next one is written; Python's lock is free then.
@@ -21,15 +22,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from electra.errors import CheckpointError, cannot_write
+from electra.errors import CheckpointError, ElectraError, cannot_write
+from electra.training.distributed import World, is_divided
 from electra.training.schedule import TrainState
+from electra.training.shares import has_shares, read_shares, write_shares
 
 _PREFIX = "step-"
 _PARTIAL = ".partial-"
+_MOMENTS = ("exp_avg", "exp_avg_sq", "momentum_buffer")
+_NONE, _ALL_TORN = -1, -2
 _FILES = {"model.safetensors", "optimizer.safetensors", "random.safetensors", "state.json"}
 
 
@@ -47,9 +52,10 @@ class Loaded:
 class CheckpointStore:
     """The folder `checkpoints/` of a run."""
 
-    def __init__(self, folder: Path, *, keep: int = 2) -> None:
+    def __init__(self, folder: Path, *, keep: int = 2, world: World | None = None) -> None:
         self.folder = folder
         self.keep = keep
+        self.world = world or World()
 
     def steps(self) -> list[int]:
         """Steps of the checkpoints there, oldest first, whole or not."""
@@ -75,35 +81,67 @@ class CheckpointStore:
     ) -> Path:
         """Write the checkpoint of `state.step`, then delete what is beyond the last and the best.
 
+        To be called by every process.
+
         Raises:
             CheckpointError: it cannot be written; those that were there are as they were.
         """
         final = self.path(state.step)
         partial = self.folder / f"{_PARTIAL}{final.name}"
-        tensors, scalars = _optimizer_tensors(module, optimizer)
+        weights = module_tensors(module)
+        moments, scalars = _optimizer_tensors(module, optimizer)
+        shares = {n: t for n, t in (weights | moments).items() if is_divided(t)}
+        sums: dict[str, str] = {}
         record = {
             "state": dataclasses.asdict(state),
             "optimizer": scalars,
             "environment": environment,
         }
-        try:
+
+        def begin() -> None:
             for left in self.folder.glob(_PARTIAL + "*"):  # by a process that was killed
                 shutil.rmtree(left, ignore_errors=True)
             partial.mkdir(parents=True)
-            _write(partial, module_tensors(module), tensors, json.dumps(record, indent=1))
+
+        def write_own_shares() -> None:
+            files = write_shares(partial, shares, self.world)
+            sums.update({file.name: _sealed(file) for file in files})
+
+        def share_sums() -> None:
+            sums.update(self.world.merged(sums))
+
+        def finish() -> None:
+            here, beside = ({n: p[n] for n in p if n not in shares} for p in (weights, moments))
+            _write(partial, here, beside, json.dumps(record, indent=1), sums)
             shutil.rmtree(final, ignore_errors=True)
             partial.rename(final)
             _sync(self.folder)
-        except (OSError, SafetensorError) as error:
-            shutil.rmtree(partial, ignore_errors=True)
-            good = [step for step in self.steps() if torn(self.path(step)) is None]
-            last = f"that of step {good[-1]} is as it was" if good else "there is none before it"
-            raise CheckpointError(
-                f"{cannot_write(f'the checkpoint {final}', error)}, and go on with --resume auto "
-                f"({last})"
-            ) from None
-        self._tidy(state.step)
+
+        main, divided = self.world.is_main, bool(shares)
+        works = (begin, main), (write_own_shares, divided), (share_sums, divided), (finish, main)
+        for work, mine in works:
+            failure: Exception | None = None
+            try:
+                if mine:
+                    work()
+            except (OSError, SafetensorError) as error:
+                failure = error
+            if self.world.agree(failure is not None):
+                raise self._not_written(final, partial, failure)
+        if main:
+            self._tidy(state.step)
         return final
+
+    def _not_written(self, final: Path, partial: Path, failure: Exception | None) -> ElectraError:
+        shutil.rmtree(partial, ignore_errors=True)
+        if failure is None:
+            return CheckpointError(f"another process could not write the checkpoint {final}")
+        good = [step for step in self.steps() if torn(self.path(step)) is None]
+        last = f"that of step {good[-1]} is as it was" if good else "there is none before it"
+        return CheckpointError(
+            f"{cannot_write(f'the checkpoint {final}', failure)}, and go on with --resume auto "
+            f"({last})"
+        )
 
     def _tidy(self, newest: int) -> None:
         """Delete all but the last `keep` and their best; what is newer was torn, or left behind."""
@@ -130,7 +168,7 @@ class CheckpointStore:
         problem = torn(self.path(step))
         if problem is not None:
             raise CheckpointError(f"the weights of step {step} cannot be read: {problem}")
-        _fill(module, load_file(self.path(step) / "model.safetensors"), self.path(step))
+        _fill(module, _tensors(self.path(step), module)[0], self.path(step))
 
     def load_latest(self, *, module: nn.Module, optimizer: torch.optim.Optimizer) -> Loaded | None:
         """Restore the newest whole checkpoint in place; None where there is none.
@@ -140,21 +178,28 @@ class CheckpointStore:
         Raises:
             CheckpointError: a whole checkpoint does not fit the module (another recipe).
         """
-        skipped = []
-        for step in reversed(self.steps()):
-            problem = torn(self.path(step))
-            if problem:
-                skipped.append(problem)
-                continue
+        step, skipped = self._newest_whole() if self.world.is_main else (-1, [])
+        step = round(self.world.same_number(float(step)))  # judged once, and alike
+        if step >= 0:
             record = _restore(self.path(step), module, optimizer)
             return Loaded(
                 state=TrainState(**record["state"]),
                 environment=record["environment"],
                 skipped=skipped,
             )
-        if skipped:
+        if step == _ALL_TORN:
             raise CheckpointError(f"no whole checkpoint in {self.folder}: " + "; ".join(skipped))
         return None
+
+    def _newest_whole(self) -> tuple[int, list[str]]:
+        """A step, or what there is instead; and a message for each torn one passed over."""
+        skipped: list[str] = []
+        for step in reversed(self.steps()):
+            problem = torn(self.path(step))
+            if problem is None:
+                return step, skipped
+            skipped.append(problem)
+        return (_ALL_TORN if skipped else _NONE), skipped
 
 
 def torn(path: Path) -> str | None:
@@ -178,18 +223,39 @@ def module_tensors(module: nn.Module) -> dict[str, Tensor]:
     """Parameters and persistent buffers by name, a tied one once, ready for safetensors."""
     tensors: dict[str, Tensor] = {}
     seen: set[int] = set()
-    for name, tensor in module.state_dict().items():
-        if tensor.data_ptr() not in seen or tensor.numel() == 0:
-            seen.add(tensor.data_ptr())
+    for name, tensor in module.state_dict(keep_vars=True).items():
+        if id(tensor) not in seen:
+            seen.add(id(tensor))
             tensors[name] = tensor.detach().contiguous()
     return tensors
+
+
+def _tensors(path: Path, module: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Weights and moments in a checkpoint; shares of them where the module is divided."""
+    files = [path / f"{name}.safetensors" for name in ("model", "optimizer")]
+    own = module_tensors(module)
+    if not has_shares(path) and not any(is_divided(tensor) for tensor in own.values()):
+        return load_file(files[0]), load_file(files[1])
+    parameters = dict(module.named_parameters())
+    likes = dict(own)
+    for name, parameter in parameters.items():
+        likes |= {f"{name}/{slot}": parameter for slot in _MOMENTS}
+    read = read_shares(path, likes)
+    found: list[dict[str, Tensor]] = []
+    for file in files:
+        with safe_open(file, framework="pt") as opened:
+            names: list[str] = opened.keys()
+            small = [name for name in names if not opened.get_slice(name).get_shape()]
+            found.append({name: opened.get_tensor(name) for name in small})
+    weights = found[0] | {name: tensor for name, tensor in read.items() if name in own}
+    moments = found[1] | {name: tensor for name, tensor in read.items() if name not in own}
+    return weights, moments
 
 
 def _restore(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     try:
         record: dict[str, Any] = json.loads((path / "state.json").read_text(encoding="utf-8"))
-        weights = load_file(path / "model.safetensors")
-        moments = load_file(path / "optimizer.safetensors")
+        weights, moments = _tensors(path, module)
         random = load_file(path / "random.safetensors")
     except (OSError, ValueError, SafetensorError) as error:
         raise CheckpointError(f"checkpoint {path} cannot be read: {error}") from None
@@ -223,9 +289,13 @@ def _fill(module: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
 
 
 def _write(
-    folder: Path, weights: dict[str, Tensor], moments: dict[str, Tensor], record: str
+    folder: Path,
+    weights: dict[str, Tensor],
+    moments: dict[str, Tensor],
+    record: str,
+    shares: dict[str, str],
 ) -> None:
-    """The files of a checkpoint, and the folder, on the disk."""
+    """The files of a checkpoint, and the folder, on the disk; with sums of `shares` there."""
     tensors = {"model": weights, "optimizer": moments, "random": _random_tensors()}
     sums: dict[str, Future[str]] = {}
     with ThreadPoolExecutor(1) as aside:
@@ -235,7 +305,8 @@ def _write(
             sums[file.name] = aside.submit(_sealed, file)
         (folder / "state.json").write_text(record, encoding="utf-8")
         sums["state.json"] = aside.submit(_sealed, folder / "state.json")
-    content = json.dumps({name: sums[name].result() for name in sorted(sums)}, indent=1)
+    found = shares | {name: sums[name].result() for name in sums}
+    content = json.dumps(dict(sorted(found.items())), indent=1)
     (folder / "checksums.json").write_text(content, encoding="utf-8")
     _sync(folder / "checksums.json")
     _sync(folder)

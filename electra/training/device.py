@@ -126,9 +126,9 @@ def seed_everything(seed: int) -> None:
 
 
 def seed_rank(seed: int, world: World, step: int) -> None:
-    """Give every process but the first its own dropout, from `step` on.
+    """Give every process but the first the dropout of a step, a function of seed, rank and step.
 
-    Checkpoints hold the random state of the first; the others start anew from the step.
+    The first goes on from the random state that checkpoints hold.
     """
     if world.rank:
         torch.manual_seed(seed + 1_000_003 * world.rank + step)

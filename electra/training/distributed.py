@@ -1,18 +1,19 @@
-"""Many processes as one: started by `torchrun`, silent otherwise.
-
-Gradients are summed, not averaged: every loss is already divided by the global number of targets.
-"""
+"""Many processes as one: started by `torchrun`, silent otherwise."""
 
 from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
+
+_meshes: list[Any] = []
 
 
 @dataclass(frozen=True)
@@ -50,22 +51,6 @@ class World:
             flag = votes.bool()
         return flag
 
-    def sum_gradients(self, parameters: Iterable[Tensor]) -> None:
-        """Sum the gradients over all processes, in one flat message for each dtype."""
-        if self.size == 1:
-            return
-        by_dtype: dict[torch.dtype, list[Tensor]] = {}
-        for parameter in parameters:
-            if parameter.grad is not None:
-                by_dtype.setdefault(parameter.grad.dtype, []).append(parameter.grad)
-        for gradients in by_dtype.values():
-            flat = torch.cat([g.reshape(-1) for g in gradients])
-            dist.all_reduce(flat)
-            start = 0
-            for g in gradients:
-                g.copy_(flat[start : start + g.numel()].view_as(g))
-                start += g.numel()
-
     def agree(self, flag: bool) -> bool:
         """Whether any process says yes, so that all stop at the same step."""
         if self.size == 1:
@@ -82,10 +67,26 @@ class World:
         dist.all_reduce(shared, op=dist.ReduceOp.MIN)
         return int(shared.item())
 
+    def merged(self, found: dict[str, str]) -> dict[str, str]:
+        """What all processes found, in one."""
+        if self.size == 1:
+            return found
+        everyone: list[Any] = [None] * self.size
+        dist.all_gather_object(everyone, found)
+        return {name: value for each in everyone for name, value in each.items()}
+
     def wait(self) -> None:
         """Until every process is here."""
         if self.size > 1:
             dist.barrier()
+
+    def mesh(self, device: torch.device) -> Any:
+        """All processes in a row, a `DeviceMesh` for tensors on devices of that type."""
+        from torch.distributed.device_mesh import init_device_mesh
+
+        mesh = init_device_mesh(device.type, (self.size,))
+        _meshes.append(mesh)
+        return mesh
 
     def same_number(self, number: float) -> float:
         """The main process's number, so that all agree: its clock, say."""
@@ -108,11 +109,32 @@ def join_world() -> World:
         if torch.cuda.is_available():
             torch.cuda.set_device(local_rank)
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-        dist.init_process_group(backend)
+        # torchrun may hand its processes, begun again, the store with the addresses of the dead
+        store, rank, size = next(rendezvous("env://"))
+        begun_again = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        store = PrefixStore(f"electra-{begun_again}", store)
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size)
     return World(dist.get_rank(), dist.get_world_size(), local_rank)
 
 
 def leave_world(world: World) -> None:
     """Close the group, so that the next run in this process starts afresh."""
+    while _meshes:  # torch caches what it knows of a mesh, and with it the group and its threads
+        _meshes.pop()._pg_registry.clear()
     if world.size > 1 and dist.is_initialized():
         dist.destroy_process_group()
+
+
+def is_divided(tensor: Tensor) -> bool:
+    """Whether this process holds a share of it (a `DTensor`, which is slow to import)."""
+    return hasattr(tensor, "to_local")
+
+
+def own_share(tensor: Tensor) -> Tensor:
+    """What this process holds of a tensor: all of it, or its share of a divided one."""
+    return tensor.to_local() if hasattr(tensor, "to_local") else tensor
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """All of a tensor; of a divided one every process has to ask."""
+    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor

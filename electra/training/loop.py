@@ -24,12 +24,13 @@ from electra.config.ramps import batch_size_at, value_at
 from electra.errors import ElectraError, Interrupted
 from electra.training.averaging import TailAverage
 from electra.training.checkpoint import CheckpointStore
-from electra.training.device import autocast, moved
+from electra.training.device import autocast, moved, seed_rank
 from electra.training.distributed import World
 from electra.training.health import none_applied, offer_best
 from electra.training.meters import Meter
 from electra.training.noise import Noise
 from electra.training.optimizer import clip_gradients, set_learning_rate, step_where
+from electra.training.parallel import Passes
 from electra.training.schedule import Budget, TrainState, lr_factor
 from electra.training.signals import noted_signals
 from electra.training.verdicts import Step, Verdict, Verdicts, reads_late
@@ -123,10 +124,10 @@ def fit(
     """
     world = world or World()
     assert isinstance(objective, nn.Module), "objectives are modules"
-    parameters: list[Tensor] = [p for p in objective.parameters() if p.requires_grad]
+    passes = Passes(objective, world)
     window = _Window(state, logger, world, utilisation)
     verdicts = Verdicts(state, logger, config.max_skipped_steps)
-    late = reads_late(device, optimizer, average)
+    late = not passes.divided and reads_late(device, optimizer, average)
     last_eval: dict[str, float] = {}
     # what a resumed run starts from was evaluated and saved when it was reached
     eval_mark = save_mark = _mark(budget.progress(state))
@@ -171,6 +172,7 @@ def fit(
 
             # ---- one step -------------------------------------------------------------------
             started = time.perf_counter()
+            seed_rank(config.seed, world, state.step)
             objective.begin_step(progress)
             set_learning_rate(
                 optimizer,
@@ -190,6 +192,7 @@ def fit(
             window.meter.begin_step()
             tokens, loss = _accumulate(
                 objective,
+                passes,
                 stream,
                 state,
                 config,
@@ -200,7 +203,6 @@ def fit(
                 size=size,
                 position=state.position(length),
             )
-            world.sum_gradients(parameters)
             norm = clip_gradients(optimizer, optimizer_config.max_grad_norm)
             verdicts.settle()  # of the step before, now that this one is queued
             # the gradient is the same everywhere, the loss is that of this process's share
@@ -282,6 +284,7 @@ class _Window:
 
 def _accumulate(
     objective: Objective,
+    passes: Passes,
     source: BatchSource,
     state: TrainState,
     config: TrainingConfig,
@@ -293,7 +296,7 @@ def _accumulate(
     size: int,
     position: int,
 ) -> tuple[int, Tensor]:
-    """Gradients of one step, over all micro-batches of this rank.
+    """Gradients of one step, over all micro-batches and ranks.
 
     `size` examples over all ranks are read from `position` of the source on; their noise goes by
     how many were seen before, of any length.
@@ -321,9 +324,9 @@ def _accumulate(
     totals = torch.where(totals > 0, totals, torch.ones_like(totals))
     divisors = dict(zip(names, totals, strict=True))
     whole = torch.zeros((), device=device)
-    for batch, noise in prepared:
+    for number, (batch, noise) in enumerate(prepared, start=1):
         with autocast(device, dtype):
-            output = objective.forward(batch, noise)
+            output: StepOutput = passes.run(batch, noise, last=number == len(prepared))
         weights = objective.loss_weights
         loss = sum(
             (weights[n] * output.losses[n] / divisors[n] for n in output.losses),
@@ -349,14 +352,14 @@ def _save(
     world: World,
     check: Callable[[], None] | None,
 ) -> None:
-    """A checkpoint by the main process; all leave together where one finds a fault."""
+    """A checkpoint by all processes; they leave together where one finds a fault."""
     failure: ElectraError | None = None
     try:
         if check is not None:
             check()
     except ElectraError as error:
         failure = error
-    if not world.agree(failure is not None) and world.is_main:
+    if not world.agree(failure is not None):
         try:
             checkpoints.save(
                 module=module, optimizer=optimizer, state=state, environment=environment
@@ -381,6 +384,7 @@ def bit_environment(config: TrainingConfig, dtype: torch.dtype, world: World) ->
         "dtype": str(dtype).removeprefix("torch."),
         "micro_batch_size": rows_at_once(config, world),
         "world_size": world.size,
+        "sharding": config.sharding,
         **({"compiled": True} if config.compile is True else {}),
     }
 

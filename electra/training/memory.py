@@ -18,6 +18,7 @@ from electra.errors import ConfigError
 from electra.training.device import autocast
 from electra.training.distributed import World
 from electra.training.noise import Noise
+from electra.training.parallel import layers_of
 
 if TYPE_CHECKING:
     from electra.training.loop import BatchSource, Objective
@@ -72,9 +73,7 @@ def recompute_activations(module: nn.Module) -> None:
     Raises:
         ConfigError: there is no such layer.
     """
-    from transformers.modeling_layers import GradientCheckpointingLayer
-
-    layers = [part for part in module.modules() if isinstance(part, GradientCheckpointingLayer)]
+    layers = layers_of(module)
     if not layers:
         raise ConfigError(
             "--training.gradient-checkpointing true: this network has no layers that transformers "

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from electra.config import OptimizerConfig
+from electra.training.distributed import own_share, whole
 from electra.training.muon import MuonWithAdam, SplitMuon, linear_maps
 
 _LAYER = re.compile(r"\.layers?\.(\d+)\.")
@@ -177,8 +178,9 @@ def clip_gradients(optimizer: torch.optim.Optimizer, max_norm: float) -> Tensor:
     norms = []
     for gradients in parts.values():
         if gradients:
-            norm = nn.utils.get_total_norm(gradients)
+            norm = whole(nn.utils.get_total_norm(gradients))
             norms.append(norm)
             if max_norm > 0:
-                torch._foreach_mul_(gradients, max_norm / norm.clamp(min=max_norm))
+                shares = [own_share(gradient) for gradient in gradients]
+                torch._foreach_mul_(shares, max_norm / norm.clamp(min=max_norm))
     return norms[0] if len(norms) == 1 else torch.stack(norms).norm()

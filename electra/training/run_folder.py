@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -85,8 +86,10 @@ def open_run(
         output: the folder.
         resume: `never` refuses a folder that holds anything; `auto` continues from the newest
             whole checkpoint, starts afresh where there is none, and reports a finished run; a path
-            is `auto` for that folder, which must be the output and hold a run.
-        overwrite: move what is there to NAME.old-1 (the next free number) and start afresh.
+            is `auto` for that folder, which must be the output and hold a run. Where the same
+            torchrun began the run and starts its processes again, it is `auto` in any case.
+        overwrite: move what is there to NAME.old-1 (the next free number) and start afresh; not
+            where torchrun starts its processes again.
         world: the main process does the work, the others follow.
         of_runs: the folder holds folders of runs, and no checkpoints of its own.
 
@@ -97,6 +100,8 @@ def open_run(
         DataError: the folder named by `resume` holds no run.
     """
     path = Path(output)
+    if began_here(path):
+        resume, overwrite = "auto", False
     found: RunFolder | None = None
     failure: ElectraError | None = None
     if world is None or world.is_main:
@@ -117,6 +122,29 @@ def open_run(
     if code < 0:
         raise OutputExistsError(f"{path} was refused by the main process")
     return found or RunFolder(path, _STATUSES[code])
+
+
+def launcher() -> str | None:
+    """The torchrun that started this process (host, process, its start); none: none did."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return None
+    parent = os.getppid()
+    try:
+        fields = Path(f"/proc/{parent}/stat").read_text(encoding="utf-8").rpartition(")")[2]
+        started = fields.split()[19]
+    except OSError:  # no Linux
+        started = "?"
+    return f"{socket.gethostname()} {parent} {started}"
+
+
+def began_here(path: Path) -> bool:
+    """Whether the run in a folder was begun by the torchrun that started this process."""
+    try:
+        facts = json.loads((path / "environment.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    ours = launcher()
+    return ours is not None and facts.get("launcher") == ours
 
 
 def _try_writing(path: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from electra.errors import ConfigError
 from electra.recipe import resolve, to_tables, to_toml
 from electra.training.device import machine
-from electra.training.run_folder import write_text
+from electra.training.run_folder import launcher, write_text
 
 Identity = dict[str, str]
 _SMALL = 10_000_000
@@ -59,7 +59,9 @@ def _digest(file: Path) -> str:
 def describe_run(path: Path, config: Any, inputs: Mapping[str, Identity | str | bool]) -> None:
     """Write `config.toml` and `environment.json`; `inputs` by the names of their flags."""
     write_text(path / "config.toml", to_toml(config))
-    facts = {**machine(), "inputs": dict(inputs)}
+    facts: dict[str, Any] = {**machine(), "inputs": dict(inputs)}
+    if (began_by := launcher()) is not None:
+        facts["launcher"] = began_by
     write_text(path / "environment.json", json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
 
 

@@ -168,3 +168,20 @@ def test_fields_that_may_change_pass(tmp_path: Path) -> None:
 def test_other_bits() -> None:
     assert other_bits({"threads": 1}, {"threads": 1}) is None
     assert "threads 1 -> 2" in str(other_bits({"threads": 1}, {"threads": 2}))
+
+
+def test_what_torchrun_begins_again_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    begun = {"resume": "never", "overwrite": True}
+    run = tmp_path / "run"
+    run.mkdir()
+    describe_run(run, FinetuneConfig(), {})
+    save_checkpoint(run, 3)
+    assert open_run(run, **begun).status == "continued"
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID")  # by hand, or by another torchrun
+    with pytest.raises(OutputExistsError, match="already holds a run"):
+        open_run(run)
+    assert open_run(run, **begun).status == "fresh"
+    assert (tmp_path / "run.old-1" / "checkpoints").is_dir()
