@@ -125,5 +125,5 @@ def test_what_pretraining_reaches_is_read_in_an_afternoon() -> None:
             reached.add(module)
             waiting += imported(file_of(module))
     lines = sum(file_of(module).read_text("utf-8").count("\n") for module in reached)
-    assert lines < 10600
-    assert len(reached) <= 62
+    assert lines < 11000
+    assert len(reached) <= 65

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from electra.config import OptimizerConfig
-from electra.training.distributed import own_share, whole
+from electra.training.distributed import is_divided, own_share, whole
 from electra.training.muon import MuonWithAdam, SplitMuon, linear_maps
 
 _LAYER = re.compile(r"\.layers?\.(\d+)\.")
@@ -140,8 +140,10 @@ class AdamWithoutBiasCorrection(torch.optim.AdamW):
 
 
 def can_step_where(optimizer: torch.optim.Optimizer) -> bool:
-    """Whether `step_where` knows how to leave a step out."""
-    return bool(getattr(optimizer, "_step_supports_amp_scaling", False))
+    """Whether `step_where` knows how to leave a step out; not with weights in shares."""
+    weights = [p for group in optimizer.param_groups for p in group["params"]]
+    fused = bool(getattr(optimizer, "_step_supports_amp_scaling", False))
+    return fused and not any(is_divided(p) for p in weights)
 
 
 def step_where(optimizer: torch.optim.Optimizer, applied: Tensor) -> None:
