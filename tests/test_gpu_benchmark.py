@@ -47,6 +47,7 @@ def run(folder: Path, *given: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_quick_on_a_cpu_with_little_installed(tmp_path: Path) -> None:
     file = tmp_path / "out" / "gpu.json"
     done = run(tmp_path, "--quick", "--device", "cpu", "--json", str(file))

@@ -79,6 +79,7 @@ def test_auto_is_what_fits_and_stays_so(
     assert_same_bits(tmp_path / "tight", resumed)
 
 
+@pytest.mark.slow
 def test_more_memory_is_more_rows_and_nothing_is_left_behind(corpus: Path) -> None:
     config = tiny_config("modern", objective={"warm_start": 0.4})
     opened, tokenizer = Corpus(corpus), load_tokenizer(corpus)
