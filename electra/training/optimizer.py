@@ -133,6 +133,9 @@ class AdamWithoutBiasCorrection(torch.optim.AdamW):
     _LATE = 2.0**30
 
     def _init_group(self, group: dict[str, Any], *lists: Any) -> Any:
+        for parameter in group["params"]:  # checkpoints of before this count have none
+            if state := self.state.get(parameter):
+                state.setdefault("step", torch.zeros((), device=parameter.device))
         found = super()._init_group(group, *lists)  # type: ignore[no-untyped-call]
         for step in lists[-1]:
             step.fill_(self._LATE)

@@ -46,6 +46,19 @@ def test_many_updates_against_the_formula() -> None:
     assert torch.allclose(weight.double(), p, atol=1e-5)
 
 
+def test_moments_of_before_the_count_go_on() -> None:
+    """Checkpoints hold no `step` where Adam without bias correction was written before."""
+    weights = [nn.Parameter(torch.tensor([[2.0, -1.0]])) for _ in range(2)]
+    optimizers = [AdamWithoutBiasCorrection([{"params": [w]}], lr=0.1, fused=True) for w in weights]
+    for number in range(3):
+        if number == 2:
+            del optimizers[0].state[weights[0]]["step"]
+        for weight, optimizer in zip(weights, optimizers, strict=True):
+            weight.grad = torch.tensor([[0.3, 0.1 * number]])
+            optimizer.step()
+    assert torch.equal(*weights)
+
+
 class Net(nn.Module):
     def __init__(self) -> None:
         super().__init__()
