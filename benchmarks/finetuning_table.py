@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.finetuning_case import SETTINGS, SHOWN_ONLY, SPEED_SETS
+from benchmarks.finetuning_case import ROWS, SETTINGS, SHOWN_ONLY, SPEED_SETS
 from benchmarks.record import finish
 
 SEEDS = (0, 1, 2)
@@ -96,15 +96,24 @@ def _mean(values: Sequence[float]) -> float | None:
 
 
 def _refuse_mixtures(found: Mapping[str, Mapping[str, Any]], folder: Path) -> None:
-    """End where results are of several encoders, or those of a set of several settings."""
+    """End where results are of several encoders, or those of a set of several settings.
+
+    Speeds and scores may be of different numbers of rows: a step's time does not depend on them.
+    """
     by_what: dict[tuple[str, str], dict[str, str]] = {}
     for name, summary in found.items():
-        for what, of in (("encoder", "all sets"), ("setting", summary["set"])):
-            value = summary[what].get("sha256", summary[what])  # a setting has no such thing
+        shape = {k: v for k, v in summary["setting"].items() if k not in ROWS}
+        rows = [summary["setting"].get(k) for k in ROWS]
+        kind = "speed" if "rounds" in summary else "scores"
+        for what, of, value in (
+            ("encoder", "all sets", summary["encoder"].get("sha256", summary["encoder"])),
+            ("setting", summary["set"], shape),
+            ("number of rows", f"{summary['set']} ({kind})", rows),
+        ):
             by_what.setdefault((what, of), {}).setdefault(json.dumps(value, sort_keys=True), name)
     for (what, of), names in by_what.items():
         if len(names) > 1:
             sys.exit(
-                f"{folder} holds results of {len(names)} {what}s for {of} "
+                f"{folder} holds results of more than one {what} for {of} "
                 f"({', '.join(names.values())}): measure them alike, or move some away"
             )
