@@ -329,8 +329,14 @@ def test_mistakes_are_one_line(
     assert "Traceback" not in said
 
 
+SETTING = {"max_length": 1, "train_rows": 1, "test_rows": 1}
+SPEEDS = {
+    f"{what}_speedup{peer}": 2.0 for what in ("train", "evaluate") for peer in ("", "_dynamic")
+}
+
+
 def write_result(folder: Path, name: str, **summary: Any) -> None:
-    about = {"set": name.partition("-")[0], "encoder": {"sha256": "e"}, "setting": {"rows": 1}}
+    about = {"set": name.partition("-")[0], "encoder": {"sha256": "e"}, "setting": SETTING}
     record = {"commit": "abc", "summary": about | summary}
     (folder / f"{name}.json").write_text(json.dumps(record), encoding="utf-8")
 
@@ -376,8 +382,21 @@ def test_the_table_gathers_means_and_medians(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "other", "message"),
     [
-        ("rte-seed0", {"encoder": {"sha256": "f"}}, r"2 encoders for all sets \(rte-seed0, sst2"),
-        ("sst2-seed1", {"setting": {"rows": 2}}, r"2 settings for sst2 \(sst2-seed0, sst2-seed1"),
+        (
+            "rte-seed0",
+            {"encoder": {"sha256": "f"}},
+            r"more than one encoder for all sets \(rte-seed0, sst2",
+        ),
+        (
+            "sst2-seed1",
+            {"setting": SETTING | {"max_length": 2}},
+            r"more than one setting for sst2 \(sst2-seed0, sst2-seed1",
+        ),
+        (
+            "sst2-seed1",
+            {"setting": SETTING | {"train_rows": 2}},
+            r"more than one number of rows for sst2 \(scores\) \(sst2-seed0, sst2-seed1",
+        ),
     ],
 )
 def test_the_table_mixes_nothing(
@@ -387,6 +406,15 @@ def test_the_table_mixes_nothing(
     write_result(tmp_path, name, **other)
     with pytest.raises(SystemExit, match=message):
         finetuning_table.table(tmp_path, tmp_path / "table.json", "english")
+
+
+def test_speed_may_be_of_other_numbers_of_rows(tmp_path: Path) -> None:
+    scores = {"metric": "accuracy", "ours": 0.8, "plain": 0.7, "difference": 10.0}
+    write_result(tmp_path, "sst2-seed0", **scores)
+    other = SETTING | {"train_rows": 3}
+    write_result(tmp_path, "sst2-throughput", **SPEEDS, setting=other, rounds=2)
+    finetuning_table.table(tmp_path, tmp_path / "table.json", "english")
+    assert json.loads((tmp_path / "table.json").read_text())["summary"]["speed_sets"] == ["sst2"]
 
 
 @pytest.mark.parametrize("suite", finetuning_case.SETTINGS)
