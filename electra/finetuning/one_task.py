@@ -142,6 +142,7 @@ class TrainedTask:
         )
         train = [f for f in self.predictor.features(data.train) if f.target is not None]
         self.num_train = len(train)
+        task.start_head(self.model, train)
         self.source = LengthBatches(
             train,
             task.targets,

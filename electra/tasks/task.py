@@ -190,6 +190,9 @@ class Task(ABC, Generic[E]):
         answer: Tensor = model(**inputs).logits
         return answer
 
+    def start_head(self, model: PreTrainedModel, features: Sequence[Feature]) -> None:
+        """Set what of a fresh head the training data tell; nothing as a rule."""
+
     @abstractmethod
     def num_targets(self, targets: Tensor) -> Tensor:
         """How many targets the loss is divided by; a scalar."""

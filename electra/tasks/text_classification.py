@@ -11,6 +11,7 @@ mean of the windows' logits.
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TextIO
@@ -51,7 +52,7 @@ from electra.tasks.text_inputs import check_pair, open_texts, text_examples
 from electra.tasks.text_windows import encode_texts, mean_logits
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 CUT, WINDOWS = "cut", "windows"
 
@@ -278,6 +279,19 @@ class TextClassification(SequenceClassifier[LabelledExample]):
         for row, feature in enumerate(features):
             given[row, feature.target] = 1.0
         return given
+
+    @torch.no_grad()
+    def start_head(self, model: PreTrainedModel, features: Sequence[Feature]) -> None:
+        """Scores begin at their mean: a bias moves by a learning rate a step, and would take the
+        encoder along on the way there.
+        """
+        if self.problem_type != REGRESSION:
+            return
+        mean = statistics.fmean(feature.target for feature in features)
+        for name, module in model.named_modules():
+            heads = isinstance(module, torch.nn.Linear) and module.out_features == 1
+            if heads and module.bias is not None and not name.startswith(model.base_model_prefix):
+                module.bias.fill_(mean)
 
     def num_targets(self, targets: Tensor) -> Tensor:
         """B, or the sum of their class weights; of several labels B times labels."""

@@ -236,6 +236,22 @@ def test_features_are_cut_and_typed(encoders: dict[str, Path]) -> None:
     assert PAIR.features([], tokenizer, token_types=True) == []
 
 
+@pytest.mark.parametrize("family", ["modernbert", "electra", "bert", "roberta"])
+def test_a_fresh_head_of_scores_begins_at_their_mean(family: str, tmp_path: Path) -> None:
+    """With weights of zero the answer to everything is the mean of the training scores."""
+    encoder = str(make_encoder(tmp_path / family, family))
+    model = SCORES.build_model(encoder, HeadConfig())
+    labels = [0.5, 1.0, 4.5]
+    features = [Feature(i, [2, 5, 3], target=target) for i, target in enumerate(labels)]
+    SCORES.start_head(model, features)
+    heads = [m for m in model.modules() if isinstance(m, torch.nn.Linear) and m.out_features == 1]
+    assert [head.bias.tolist() for head in heads] == [[2.0]]
+    classes = SINGLE.build_model(encoder, HeadConfig())
+    before = {name: tensor.clone() for name, tensor in classes.state_dict().items()}
+    SINGLE.start_head(classes, features)
+    assert all(torch.equal(before[name], x) for name, x in classes.state_dict().items())
+
+
 def test_loss_is_a_sum_and_regression_a_squared_error() -> None:
     logits = torch.tensor([[2.0, 0.0], [0.0, 1.0]])
     loss = SINGLE.loss(logits, torch.tensor([0, 0]))
