@@ -46,8 +46,8 @@ from rich.console import Console
 from benchmarks.finetuning_case import (
     CHINESE,
     ENGLISH,
+    OF_SCORES,
     QUICK,
-    ROWS,
     SCORES_ONLY,
     SETTINGS,
     Case,
@@ -146,7 +146,7 @@ def check_same(file: Path, about: Mapping[str, Any]) -> None:
     now = {**about, "encoder": _sha(about)}
     if "rounds" in about:
         for each in (was, now):
-            each["setting"] = {k: v for k, v in each["setting"].items() if k not in ROWS}
+            each["setting"] = {k: v for k, v in each["setting"].items() if k not in OF_SCORES}
     differing = [f"{key} {was[key]} -> {now[key]}" for key in now if was[key] != now[key]]
     if differing:
         sys.exit(

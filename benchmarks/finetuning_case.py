@@ -29,7 +29,7 @@ VALIDATION_ROWS = 32
 """Evaluated once, after the last step: they choose nothing, and are not trained on."""
 
 
-ROWS = ("train_rows", "test_rows")
+OF_SCORES = ("train_rows", "test_rows", "learning_rate")
 """Fields of a setting that speed does not depend on."""
 
 
@@ -41,31 +41,32 @@ class Setting:
     batch_size: int = 32
     train_rows: int | None = 2_000
     """None: all that there are."""
-    test_rows: int | None = None
-    learning_rate: float = 1e-4
+    test_rows: int | None = 1_000
+    learning_rate: float = 3e-4
+    """Of small encoders (ELECTRA, table 7); a narrow one of ours wants more."""
 
 
 SETTINGS: dict[str, dict[str, Setting]] = {
     ENGLISH: {
-        "sst2": Setting(test_rows=1_000),
+        "sst2": Setting(),
         "trec": Setting(),
-        "banking77": Setting(train_rows=4_000, test_rows=1_000),
-        "stsb": Setting(train_rows=4_000, test_rows=1_000),
-        "conll2003": Setting(train_rows=4_000, test_rows=1_000),
+        "banking77": Setting(),
+        "stsb": Setting(),
+        "conll2003": Setting(),
         "squad_v1": Setting(384, 16, train_rows=1_000, test_rows=400),
         "rte": Setting(),
-        "ag_news": Setting(test_rows=1_000),
+        "ag_news": Setting(),
         "20newsgroups": Setting(512, 16, train_rows=600, test_rows=300),
-        "semeval2010_task8": Setting(train_rows=4_000, test_rows=1_000),
-        "race_middle": Setting(512, 8, train_rows=120, test_rows=100, learning_rate=5e-5),
+        "semeval2010_task8": Setting(),
+        "race_middle": Setting(512, 8, train_rows=120, test_rows=100, learning_rate=1e-4),
     },
     CHINESE: {
-        "chnsenticorp": Setting(256, 16),
-        "tnews": Setting(train_rows=4_000, test_rows=2_000),
-        "cluener": Setting(train_rows=4_000),
-        "resume_ner": Setting(256, 16),
-        "cmrc2018": Setting(384, 16, train_rows=1_000, test_rows=300),
-        "c3": Setting(512, 8, train_rows=250, test_rows=200, learning_rate=5e-5),
+        "chnsenticorp": Setting(256, 16, learning_rate=1e-3),
+        "tnews": Setting(train_rows=4_000, test_rows=2_000, learning_rate=1e-3),
+        "cluener": Setting(train_rows=4_000, learning_rate=1e-3),
+        "resume_ner": Setting(256, 16, learning_rate=1e-3),
+        "cmrc2018": Setting(384, 16, test_rows=300, learning_rate=1e-3),
+        "c3": Setting(512, 8, train_rows=250, test_rows=200, learning_rate=5e-4),
     },
 }
 """Suite -> set -> setting. A row of four options costs up to sixteen times one of a sentence."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.finetuning_case import ROWS, SETTINGS, SHOWN_ONLY, SPEED_SETS
+from benchmarks.finetuning_case import OF_SCORES, SETTINGS, SHOWN_ONLY, SPEED_SETS
 from benchmarks.record import finish
 
 SEEDS = (0, 1, 2)
@@ -98,17 +98,17 @@ def _mean(values: Sequence[float]) -> float | None:
 def _refuse_mixtures(found: Mapping[str, Mapping[str, Any]], folder: Path) -> None:
     """End where results are of several encoders, or those of a set of several settings.
 
-    Speeds and scores may be of different numbers of rows: a step's time does not depend on them.
+    Speeds and scores may be of other rates and numbers of rows: a step's time depends on neither.
     """
     by_what: dict[tuple[str, str], dict[str, str]] = {}
     for name, summary in found.items():
-        shape = {k: v for k, v in summary["setting"].items() if k not in ROWS}
-        rows = [summary["setting"].get(k) for k in ROWS]
+        shape = {k: v for k, v in summary["setting"].items() if k not in OF_SCORES}
+        rows = [summary["setting"].get(k) for k in OF_SCORES]
         kind = "speed" if "rounds" in summary else "scores"
         for what, of, value in (
             ("encoder", "all sets", summary["encoder"].get("sha256", summary["encoder"])),
             ("setting", summary["set"], shape),
-            ("number of rows", f"{summary['set']} ({kind})", rows),
+            ("rate or number of rows", f"{summary['set']} ({kind})", rows),
         ):
             by_what.setdefault((what, of), {}).setdefault(json.dumps(value, sort_keys=True), name)
     for (what, of), names in by_what.items():

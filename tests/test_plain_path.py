@@ -395,7 +395,7 @@ def test_the_table_gathers_means_and_medians(tmp_path: Path) -> None:
         (
             "sst2-seed1",
             {"setting": SETTING | {"train_rows": 2}},
-            r"more than one number of rows for sst2 \(scores\) \(sst2-seed0, sst2-seed1",
+            r"more than one rate or number of rows for sst2 \(scores\) \(sst2-seed0, sst2-seed1",
         ),
     ],
 )
