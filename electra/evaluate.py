@@ -1,12 +1,15 @@
-"""A model and data to numbers: a fine-tuned one on labels, a pretrained one on minimal pairs.
+"""A model and data to numbers: a fine-tuned one on labels, a pretrained one on pairs of sentences.
 
 electra evaluate --model runs/sentiment --data test.tsv --json
 electra evaluate --model runs/mine --data blimp/ --task minimal-pairs
+electra evaluate --model runs/mine --data stsb.csv --task similarity
 """
 
 from __future__ import annotations
 
 import json as json_format
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +28,21 @@ from electra.evaluation.minimal_pairs import (
     read_minimal_pairs,
 )
 from electra.evaluation.scoring_methods import METHODS
+from electra.evaluation.similarity import (
+    SIMILARITY,
+    ScoredPair,
+    SentenceEncoder,
+    read_scored_pairs,
+    similarity_result,
+)
 from electra.evaluation.token_scores import AUTO, TextScorer
 from electra.tasks.predictor import Predictor
 from electra.tasks.task import TASK_FILE, TASKS, load_task
 from electra.training.loggers import progress_bar
 from electra.training.run_folder import write_text
+
+OF_PRETRAINED = (MINIMAL_PAIRS, SIMILARITY)
+"""Tasks of models that were not fine-tuned."""
 
 
 def evaluate(
@@ -51,15 +64,17 @@ def evaluate(
     """Score a model on data.
 
     Args:
-        model: a folder that `finetune` wrote; for minimal pairs whatever `TextScorer.open` takes.
+        model: a folder that `finetune` wrote; for minimal pairs whatever `TextScorer.open` takes,
+            for similarity whatever `SentenceEncoder.open` takes.
         data: CSV, TSV, JSONL or Parquet, or `ID:split` of the Hub; for minimal pairs whatever
             `read_minimal_pairs` takes.
-        task: `minimal-pairs`; none: the model's own.
+        task: `minimal-pairs` or `similarity`; none: the model's own.
         limit: pairs of a paradigm; none: all. Minimal pairs only.
         method: how sentences are scored, see `TextScorer.open`. Minimal pairs only.
         json: print the result as one line of JSON instead of tables.
         output: write the result to this file as well.
-        report: write a page of what is right and wrong to this .html file; not of minimal pairs.
+        report: write a page of what is right and wrong to this .html file; of fine-tuned models
+            alone.
         columns: where text and label stand; none: as in the training data where it has them.
         batch_size: examples a forward pass.
         device: auto, cpu, cuda or mps.
@@ -80,10 +95,14 @@ def evaluate(
             raise ConfigError(f"{flag} {file}: there is no folder {file.parent}")
         if file is not None and file.is_dir():
             raise ConfigError(f"{flag} {file} is a folder; a file is wanted")
-    if report is not None and task == MINIMAL_PAIRS:
-        raise ConfigError("--report is for fine-tuned models: leave it out for minimal pairs")
-    if task is not None and task not in (MINIMAL_PAIRS, *TASKS):
-        raise ConfigError(f"--task is {task}; {did_you_mean(task, (MINIMAL_PAIRS, *TASKS))}")
+    if report is not None and task in OF_PRETRAINED:
+        raise ConfigError(
+            f"--report is for fine-tuned models: leave it out for {task.replace('-', ' ')}"
+        )
+    if task is not None and task not in (*OF_PRETRAINED, *TASKS):
+        raise ConfigError(f"--task is {task}; {did_you_mean(task, (*OF_PRETRAINED, *TASKS))}")
+    if task != MINIMAL_PAIRS and (limit is not None or method != AUTO):
+        raise ConfigError(f"--limit and --method are for --task {MINIMAL_PAIRS}")
     if task == MINIMAL_PAIRS:
         if columns not in (None, LabelledDataConfig()):
             raise ConfigError("minimal pairs have columns of their own: leave --data.* out")
@@ -91,19 +110,23 @@ def evaluate(
         scorer = TextScorer.open(model, method=method, device=device, batch_size=batch_size)
         result = _minimal_pairs(scorer, paradigms, data, progress)
         tables = [_paradigm_table(result)]
+    elif task == SIMILARITY:
+        scored = read_scored_pairs(data, columns or LabelledDataConfig())
+        encoder = SentenceEncoder.open(model, device=device, batch_size=batch_size)
+        result = _similarity(encoder, scored, data, progress)
+        tables = _tables(result, [])
     else:
-        if limit is not None or method != AUTO:
-            raise ConfigError(f"--limit and --method are for --task {MINIMAL_PAIRS}")
         if task is None and Path(model).is_dir() and not (Path(model) / TASK_FILE).is_file():
             raise DataError(
                 f"--model {model} has no {TASK_FILE}: give a folder that `finetune` wrote, or, "
-                f"for pairs of sentences and a pretrained model, --task {MINIMAL_PAIRS}"
+                "for pairs of sentences and a pretrained model, --task "
+                f"{' or '.join(OF_PRETRAINED)}"
             )
         known = load_task(Path(model))
         if task not in (None, known.name):
             raise ConfigError(
-                f"--task is {task}; allowed: {MINIMAL_PAIRS}, or what the model was made for: "
-                f"{known.name}"
+                f"--task is {task}; allowed: {', '.join(OF_PRETRAINED)}, or what the model was "
+                f"made for: {known.name}"
             )
         examples = known.read(data, columns)
         predictor = Predictor.open(model, device=device, batch_size=batch_size)
@@ -136,7 +159,7 @@ def evaluate(
             line = json_format.dumps(result, ensure_ascii=False)
             console.print(Text(line), soft_wrap=True)
         else:
-            unit = "pairs" if task == MINIMAL_PAIRS else "rows"
+            unit = "pairs" if task in OF_PRETRAINED else "rows"
             title = f"{result['task']}: {result['n']:,} {unit} of {result['data']}"
             console.print(title, highlight=False, markup=False)
             for table in tables:
@@ -166,16 +189,36 @@ def _minimal_pairs(
         )
 
 
+def _similarity(
+    encoder: SentenceEncoder, pairs: list[ScoredPair], data: str, progress: Console | None
+) -> dict[str, Any]:
+    with _bar(progress, 2 * len(pairs)) as tell:
+        result = similarity_result(encoder, pairs, data, tell)
+    if progress is not None and encoder.num_cut:
+        note = (
+            f"texts longer than the {encoder.longest} tokens that {encoder.folder} reads, cut "
+            f"there: {encoder.num_cut:,}"
+        )
+        progress.print(note, highlight=False, markup=False)
+    return result
+
+
 def _with_bar(
     predictor: Predictor, examples: list[Any], progress: Console | None
 ) -> list[dict[str, Any]]:
+    with _bar(progress, len(examples)) as tell:
+        return predictor.predict_examples(examples, tell)
+
+
+@contextmanager
+def _bar(progress: Console | None, total: int) -> Iterator[Callable[[int, int], None] | None]:
+    """A bar on a terminal, to be told what is done and of how many; else None."""
     if progress is None or not progress.is_terminal:
-        return predictor.predict_examples(examples)
+        yield None
+        return
     with progress_bar(progress) as bar:
-        row = bar.add_task("evaluating", total=len(examples), numbers="")
-        return predictor.predict_examples(
-            examples, lambda done, total: bar.update(row, completed=done, total=total)
-        )
+        row = bar.add_task("evaluating", total=total, numbers="")
+        yield lambda done, of: bar.update(row, completed=done, total=of)
 
 
 def _tables(result: dict[str, Any], classes: list[dict[str, Any]]) -> list[Table]:

@@ -130,21 +130,23 @@ def evaluate(
     device: str = "auto",
     overrides: Overrides = None,
 ) -> None:
-    """Score a fine-tuned model on labelled data, or a pretrained one on minimal pairs.
+    """Score a fine-tuned model on labelled data, or a pretrained one on pairs of sentences.
 
     Parameters
     ----------
     model
-        A folder that electra finetune wrote; for minimal pairs whatever electra score takes.
+        A folder that electra finetune wrote; for minimal pairs whatever electra score takes, for
+        similarity any encoder: a run, one of its parts, a folder or id of the Hub.
     data
         CSV, TSV, JSONL, JSON or Parquet (also .gz), splits of a JSON file as PATH.json:test, or a
         Hub data set as ID:split. Columns are those of the training data; --data.text-column,
         --data.text-pair-column, --data.label-column, --data.label-separator and --data.header
         change them. For minimal pairs a file or folder of BLiMP or CLiMP, or with the columns
-        sentence_good and sentence_bad.
+        sentence_good and sentence_bad. For similarity two texts and a number a row (STS-B).
     task
-        minimal-pairs: whether good sentences score higher than bad ones, a tie counting half. The
-        model's own where it is left out.
+        minimal-pairs: whether good sentences score higher than bad ones, a tie counting half.
+        similarity: whether the cosine of two sentences' mean states goes with the scores that
+        people gave, nothing trained. The model's own where it is left out.
     limit
         Pairs of a paradigm, the first ones. Minimal pairs only.
     method
@@ -155,7 +157,7 @@ def evaluate(
         Write the JSON to this file as well.
     report
         Write a page of HTML: classes, confusions, calibration, wrong answers the model was surest
-        of. Not for minimal pairs.
+        of. For fine-tuned models alone.
     batch_size
         Examples a forward pass.
     device

@@ -52,6 +52,13 @@ OBJECTIVES: Mapping[str, tuple[str, ...]] = {
         "replacements",
     ),
     "self_augmented": ("mask_prob", "masking", "temperature", "discriminator_weight"),
+    "sentence_contrast": (
+        *_MASKS,
+        "encoder_mlm_weight",
+        "views",
+        "view_share",
+        "contrastive_temperature",
+    ),
 }
 """Objective -> the fields that mean something to it."""
 
@@ -71,6 +78,7 @@ class ObjectiveConfig:
         "electric",
         "fast_electra",
         "self_augmented",
+        "sentence_contrast",
     ] = option("replaced_token_detection", "the objective (docs/objectives.md)")
     mask_prob: float = option(0.15, "share of the tokens that is chosen (paper, section 3.1)")
     mask_prob_end: float | None = option(
@@ -125,6 +133,17 @@ class ObjectiveConfig:
     replacements: str | None = option(
         None, "fast_electra: folder that keeps the proposals for later runs with the same data"
     )
+    views: Literal["auto", "dropout", "deletion", "masking", "crop"] = option(
+        "auto",
+        "sentence_contrast: how two views of a text differ; auto: by dropout where the encoder has "
+        "any, else by deletion",
+    )
+    view_share: float = option(
+        0.1, "sentence_contrast: share of the tokens that a view lacks or shows as [MASK]"
+    )
+    contrastive_temperature: float = option(
+        0.05, "sentence_contrast: what cosines are divided by (SimCSE's tau)"
+    )
 
     def __post_init__(self) -> None:
         for name, top in (
@@ -133,10 +152,13 @@ class ObjectiveConfig:
             ("mask_token_prob", 1.0),
             ("warm_start", 1.0),
             ("generator_share", 1.0),
+            ("view_share", 0.9),
         ):
             value = getattr(self, name) or 0.0
             require(0 <= value <= top, "objective." + name.replace("_", "-"), value, f"[0, {top}]")
         for name in ("mask_prob", "mask_prob_end", "temperature", "final_temperature"):
+            positive(self, "objective", name)
+        for name in ("view_share", "contrastive_temperature"):
             positive(self, "objective", name)
         require(
             self.masking == "token" or not self.duplicate_positions,

@@ -66,12 +66,19 @@ class PretrainConfig:
         self._check_average()
         rows = self.training.micro_batch_size
         rows = rows if isinstance(rows, int) else min(self.batch_sizes)
-        if self.objective.contrastive_weight and rows < 2:
+        sentences = self.objective.name == "sentence_contrast"
+        if (self.objective.contrastive_weight or sentences) and rows < 2:
+            what = "name sentence_contrast" if sentences else "contrastive-weight"
             raise ConfigError(
-                "--objective.contrastive-weight compares the texts of a forward pass: it needs "
+                f"--objective.{what} compares the texts of a forward pass: it needs "
                 "--training.micro-batch-size 2 or more"
             )
-
+        dropped = self.model.hidden_dropout_prob or self.model.attention_probs_dropout_prob
+        if self.objective.views == "dropout" and not dropped:
+            raise ConfigError(
+                "--objective.views dropout needs some: give --model.hidden-dropout-prob 0.1, or "
+                "--objective.views deletion"
+            )
         if self.objective.replacements is not None and self.training.micro_batch_size == "auto":
             raise ConfigError(
                 "--training.micro-batch-size auto tries batches, which --objective.replacements "
@@ -97,6 +104,9 @@ class PretrainConfig:
             ),
             "--objective.contrastive-weight, which compares rows by their [CLS]": (
                 self.objective.contrastive_weight > 0
+            ),
+            "--objective.name sentence_contrast, which compares whole rows": (
+                self.objective.name == "sentence_contrast"
             ),
         }
         for what, given in whole.items():

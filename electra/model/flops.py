@@ -249,6 +249,9 @@ def passes_of(
                 discriminator_head=trained,
                 encoder_output=(trained + forward_only) * share,
             )
+        case "sentence_contrast":  # two views, crops counted whole; a pass of its own for masks
+            masked = trained if o.encoder_mlm_weight > 0 else 0.0
+            return Passes(encoder=2 * trained + masked, encoder_output=masked * share)
         case _:
             assert_never(o.name)
 

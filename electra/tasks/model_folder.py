@@ -96,7 +96,7 @@ def load_with_head(
     """The encoder's weights under a head of `auto_class`, in float32.
 
     Args:
-        auto_class: `AutoModelForSequenceClassification` or its like.
+        auto_class: `AutoModelForSequenceClassification` or its like; `AutoModel`: there is none.
         encoder: a folder or a Hub id.
         config: with labels and whatever else the head reads.
         fresh_head: whether the head may be initialised anew; else all weights must be there.
@@ -114,8 +114,11 @@ def load_with_head(
             output_loading_info=True,
             **_where(encoder),
         )
-    prefix = model.base_model_prefix + "."
-    missing = {name for name in info["missing_keys"] if ".pooler." not in name or not fresh_head}
+    bare = model.base_model is model
+    prefix = "" if bare else model.base_model_prefix + "."
+    missing = {
+        name for name in info["missing_keys"] if "pooler" not in name.split(".") or not fresh_head
+    }
     missing |= {name for name, *_ in info["mismatched_keys"]}
     if fresh_head:
         missing = {name for name in missing if name.startswith(prefix)}
