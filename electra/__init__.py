@@ -8,6 +8,7 @@ Each verb of the command line is a function in the module of its name:
     from electra.evaluate import evaluate
     from electra.predict import predict
     from electra.score import score
+    from electra.adapt import adapt
 
 The names below are imported when they are first used, so that `import electra` stays light.
 """

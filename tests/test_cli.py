@@ -21,7 +21,8 @@ def test_help_is_light() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     verbs = (
-        "prepare pretrain finetune evaluate predict score report doctor flops convert quickstart"
+        "prepare pretrain finetune evaluate predict score report doctor flops convert quickstart "
+        "adapt"
     )
     for verb in verbs.split():
         assert verb in done.stdout
@@ -57,6 +58,10 @@ def test_help_is_light() -> None:
         ("score --model x --data.max-length 9 hello", "does not change a finished model"),
         ("evaluate --model x --data x --output no/where.json", "there is no folder no"),
         ("quickstart --minutes 0", "--minutes is 0.0; allowed: above 0"),
+        ("adapt --model x --output y --minutes 1", "--text"),
+        ("adapt --model x --text t --output y", "no budget: give --minutes"),
+        ("adapt --model ./x --text t u --output y --minutes 1", "--model ./x does not exist"),
+        ("adapt --model x --text t --output y --minutes 1 --train z", "--task and --validation"),
         ("predict --model nowhere hello", "nowhere"),
         ("predict --model nowhere --input -", "--model nowhere is not a folder"),
         ("score --model ./nowhere hello", "--model ./nowhere does not exist"),

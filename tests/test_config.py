@@ -116,8 +116,8 @@ def test_every_field_has_help(cls: type) -> None:
         (
             {"name": "masked_lm", "discriminator_weight": 10},
             "--objective.discriminator-weight 10.0 does not apply to masked_lm; it takes: "
-            "mask-prob, mask-prob-end, mask-token-prob, masking, duplicate-positions (those that "
-            "take it: replaced_token_detection, electra_15_percent, two_stage, ",
+            "mask-prob, mask-prob-end, mask-token-prob, masking, duplicate-positions, head-share "
+            "(those that take it: replaced_token_detection, electra_15_percent, two_stage, ",
         ),
         ({"copy_mechanism": False}, "does not apply to replaced_token_detection; it takes:"),
     ],

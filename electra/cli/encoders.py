@@ -8,8 +8,15 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 from rich.console import Console
 
-from electra.cli.app import Overrides, Overwrite, app, fields_help, progress_console
-from electra.config import ClusterSettings, PrepareSettings, PretrainConfig
+from electra.cli.app import Json, Overrides, Overwrite, app, fields_help, progress_console
+from electra.config import (
+    ClusterSettings,
+    FinetuneConfig,
+    PrepareSettings,
+    PretrainConfig,
+    finetune_defaults,
+)
+from electra.config.adapting import AdaptSettings
 from electra.corpus.prepare_recipe import cluster_settings, prepare_settings, source_tables
 from electra.errors import ConfigError
 from electra.recipe import nest, read_recipe, recipe_names, resolve
@@ -124,6 +131,126 @@ def pretrain(
         resume=resume,
         overwrite=overwrite,
         console=progress_console(),
+    )
+
+
+@app.command(help_epilogue=fields_help(PretrainConfig))
+def adapt(
+    *,
+    model: str,
+    text: Annotated[list[str], Parameter(consume_multiple=True)],
+    output: Path,
+    minutes: float | None = None,
+    generator: str | None = None,
+    new_words: int = 0,
+    text_column: str | None = None,
+    validation_share: float = 0.05,
+    licence: str | None = None,
+    task: str | None = None,
+    train: str | None = None,
+    validation: str | None = None,
+    test: str | None = None,
+    seeds: int | None = None,
+    finetune_recipe: str | None = None,
+    resume: str = "never",
+    overwrite: Overwrite = False,
+    json: Json = False,
+    overrides: Overrides = None,
+) -> None:
+    """Go on pretraining an encoder on the text of a domain.
+
+    The output gets encoder/ (fine-tune this one), report.json with held-out losses before and
+    after, corpus/, and pretraining/, a run folder with the other networks. docs/adapting.md.
+
+    Parameters
+    ----------
+    model
+        A folder or Hub id of BERT, RoBERTa, DeBERTa, ModernBERT, ELECTRA and their like, or a run
+        folder: discriminator/ with generator/ go on by replaced token detection, masked_lm/ or
+        encoder/ by masked LM.
+    text
+        Files, folders or globs, as for electra prepare.
+    output
+        The folder to make.
+    minutes
+        Of training; or --training.max-steps, --training.max-tokens.
+    generator
+        Folder or Hub id, to a discriminator that --model names.
+    new_words
+        So many words that the tokenizer cuts into pieces become tokens, those worth most
+        (occurrences times pieces saved); WordPiece and byte-level BPE.
+    text_column
+        Where the text stands in tables.
+    validation_share
+        Share of the documents held out.
+    licence
+        Terms of the text; model cards name them.
+    task
+        Also fine-tune the encoder before and after on a labelled set, see electra finetune.
+    train
+        Its training rows.
+    validation
+        Its validation rows.
+    test
+        Its test rows, read once a seed and encoder.
+    seeds
+        Fine-tuning runs of each encoder; default 1.
+    finetune_recipe
+        A .toml file for electra finetune, the same for both encoders.
+    resume
+        never refuses a folder that holds something; auto goes on where it was.
+    overwrite
+        Move an old folder to NAME.old-1 and start afresh.
+    json
+        One line of JSON on standard output instead of the table.
+    """
+    settings = AdaptSettings(
+        new_words=new_words,
+        text_column=text_column,
+        validation_share=validation_share,
+        licence=licence,
+    )
+    of_task = {
+        "--task": task,
+        "--train": train,
+        "--validation": validation,
+        "--test": test,
+        "--seeds": seeds,
+        "--finetune-recipe": finetune_recipe,
+    }
+    given = [flag for flag, value in of_task.items() if value is not None]
+    lacking = [flag for flag in ("--task", "--train", "--validation") if flag not in given]
+    if given and lacking:
+        raise ConfigError(
+            f"{given[0]} is for fine-tuning before and after, which wants "
+            f"{' and '.join(lacking)}, too"
+        )
+    tables, config = nest(overrides or {}), None
+    if task is not None:
+        layers = finetune_defaults(task)
+        if finetune_recipe is not None:
+            layers.append((f"recipe {finetune_recipe}", read_recipe(finetune_recipe)))
+        config = resolve(FinetuneConfig, layers)
+    from electra.adapt import Labelled
+    from electra.adapt import adapt as run_adapt
+
+    labelled = None
+    if task is not None and train is not None and validation is not None:
+        labelled = Labelled(task, train, validation, test, seeds or 1, config)
+    run_adapt(
+        model=model,
+        text=text,
+        output=output,
+        minutes=minutes,
+        generator=generator,
+        settings=settings,
+        labelled=labelled,
+        overrides=tables,
+        resume=resume,
+        overwrite=overwrite,
+        json=json,
+        console=Console(),
+        progress=progress_console(),
     )
 
 

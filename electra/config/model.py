@@ -21,8 +21,10 @@ class ModelConfig:
     generator: str | None = option(
         None, "folder or Hub id of the generator to begin with; none: a fresh one"
     )
-    family: Literal["modern", "classic"] = option(
-        "modern", "modern: ModernBERT's network; classic: ELECTRA's, as published"
+    family: Literal["modern", "classic", "other"] = option(
+        "modern",
+        "modern: ModernBERT's network; classic: ELECTRA's, as published; other: what a released "
+        "masked LM of another family gets (BERT, RoBERTa, ...), never fresh",
     )
     hidden_size: int = option(256, "width of the encoder (H)")
     num_hidden_layers: int = option(12, "layers of the encoder")
@@ -54,6 +56,11 @@ class ModelConfig:
             raise ConfigError(
                 f"--model.generator {self.generator} goes with a discriminator: give "
                 "--model.discriminator, too"
+            )
+        if self.family == "other" and self.discriminator is None:
+            raise ConfigError(
+                "--model.family other is that of released networks: give --model.discriminator; "
+                "allowed for fresh ones: modern, classic"
             )
         for name in ("hidden_size", "num_hidden_layers", "num_attention_heads"):
             positive(self, "model", name)

@@ -20,7 +20,7 @@ OBJECTIVES: Mapping[str, tuple[str, ...]] = {
         "encoder_mlm_copy",
         "contrastive_weight",
     ),
-    "masked_lm": _MASKS,
+    "masked_lm": (*_MASKS, "head_share"),
     "electra_15_percent": (*_PROPOSALS, "discriminator_weight"),
     "replace_mlm": _PROPOSALS,
     "all_tokens_mlm": (*_PROPOSALS, "copy_mechanism"),
@@ -118,6 +118,11 @@ class ObjectiveConfig:
     contrastive_weight: float = option(
         0.0, "weight of telling a text's cropped copy from other texts (COCO-LM's SCL)"
     )
+    head_share: float = option(
+        0.0,
+        "masked_lm: share of the budget, its first, in which the head alone learns: for a fresh "
+        "head on a trained encoder",
+    )
     copy_mechanism: bool = option(True, "all_tokens_mlm: mix the input token into the prediction")
     generator_share: float = option(0.5, "two_stage: share of the budget spent on the generator")
     start_from_generator: bool = option(
@@ -153,6 +158,7 @@ class ObjectiveConfig:
             ("warm_start", 1.0),
             ("generator_share", 1.0),
             ("view_share", 0.9),
+            ("head_share", 0.9),
         ):
             value = getattr(self, name) or 0.0
             require(0 <= value <= top, "objective." + name.replace("_", "-"), value, f"[0, {top}]")

@@ -60,7 +60,7 @@ class Network:
 def encoder_network(model: ModelConfig) -> Network:
     """The shape of the encoder."""
     return Network(
-        family=model.family,
+        family="modern" if model.family == "modern" else "classic",  # BERT's network is that, too
         hidden_size=model.hidden_size,
         num_hidden_layers=model.num_hidden_layers,
         num_attention_heads=model.num_attention_heads,

@@ -6,9 +6,14 @@ import contextlib
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 _HUB_SECONDS = 10.0
+_POSITIONS_AFTER_PADDING = {"roberta", "xlm-roberta", "camembert", "roberta-prelayernorm", "mpnet"}
+"""Their first position has the number pad_token_id + 1."""
 
 
 @contextlib.contextmanager
@@ -42,3 +47,11 @@ def hub_is_reachable() -> bool:
         return True
     except (OSError, ValueError):
         return False
+
+
+def longest_input(config: PreTrainedConfig) -> int | None:
+    """Tokens the encoder can read; None where its configuration does not say."""
+    positions: int | None = getattr(config, "max_position_embeddings", None)
+    if positions is not None and config.model_type in _POSITIONS_AFTER_PADDING:
+        positions -= (config.pad_token_id or 0) + 1
+    return positions

@@ -59,11 +59,12 @@ class PretrainedParts:
             ConfigError: the networks do not fit each other or the length of the examples.
         """
         self._check_pair(config.model)
+        self._check_other(config)
         for part in self.parts:
-            if config.data.max_length > part.config.max_position_embeddings:
+            if part.room is not None and config.data.max_length > part.room:
                 raise ConfigError(
                     f"--data.max-length is {config.data.max_length}; {part.said} reads at most "
-                    f"{part.config.max_position_embeddings} tokens"
+                    f"{part.room} tokens"
                 )
         shape = self._shape(config.model)
         before = dataclasses.asdict(config.model)
@@ -82,7 +83,7 @@ class PretrainedParts:
                 f"generator {self.generator.name}"
             )
             objective = dataclasses.replace(objective, warm_start=0.0)
-        if shape["family"] == "classic":
+        if shape["family"] != "modern":
             shape["initialization"] = "published"  # the only one it has
         model = dataclasses.replace(config.model, **shape)
         return dataclasses.replace(config, model=model, objective=objective)
@@ -130,7 +131,9 @@ class PretrainedParts:
         if model.discriminator is not None:
             body, rtd_head = self.discriminator.read(masked_lm=False)
         if model.masked_lm is not None:
-            body, masked_lm_head = self.discriminator.read(masked_lm=True)
+            body, masked_lm_head = self.discriminator.read(
+                masked_lm=True, own_table=model.own_table
+            )
         is_energy = any(hasattr(self.discriminator.config, name) for name in ENERGY)
         is_untrained = any(hasattr(self.discriminator.config, name) for name in UNTRAINED)
         if is_untrained or is_energy != (model.two_tower is not None):
@@ -174,11 +177,13 @@ class PretrainedParts:
     def _shape(self, recipe: ModelConfig) -> dict[str, Any]:
         """Fields of `ModelConfig`."""
         config = self.discriminator.config
-        names = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+        names = ("hidden_size", "num_hidden_layers", "num_attention_heads")
         shape: dict[str, Any] = {name: getattr(config, name) for name in names}
+        inside = getattr(config, "intermediate_size", None)
+        shape["intermediate_size"] = inside or config.hidden_dim  # DistilBERT's
         shape["family"] = self.discriminator.kind.family
         shape["embedding_size"] = getattr(config, "embedding_size", None)  # modern has none
-        shape["max_position_embeddings"] = config.max_position_embeddings
+        shape["max_position_embeddings"] = self.discriminator.room or recipe.max_position_embeddings
         if self.generator is not None:
             width = self.generator.config.hidden_size
             layers = self.generator.config.num_hidden_layers
@@ -218,6 +223,23 @@ class PretrainedParts:
                 f"the {'embeddings' if shared else 'weights'} of {self.discriminator.name} and "
                 f"{self.generator.name} differ by up to {apart[name]:.3g} ({name}): the "
                 "discriminator's are used for both; --model.weight-sharing none keeps both"
+            )
+
+    def _check_other(self, config: PretrainConfig) -> None:
+        """Refuse what networks of other families cannot do."""
+        d = self.discriminator
+        if d.kind.family != "other":
+            return
+        if config.objective.name != "masked_lm":
+            raise ConfigError(
+                f"{d.said} is a {d.config.model_type}, which goes on by masked LM alone "
+                f"(--objective.name masked_lm), not by {config.objective.name}: that continues "
+                "from ELECTRA or ModernBERT folders"
+            )
+        if config.data.document_attention:
+            raise ConfigError(
+                f"--data.document-attention is for ELECTRA and ModernBERT; {d.said} is a "
+                f"{d.config.model_type}: leave it out"
             )
 
     def _check_pair(self, model: ModelConfig) -> None:

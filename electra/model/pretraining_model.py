@@ -21,11 +21,12 @@ from transformers.utils import logging as transformers_logging
 
 from electra.config import ModelConfig
 from electra.corpus.tokenizer import SpecialIds
-from electra.model import classic, modern
+from electra.model import classic, modern, other
+from electra.model.plain_attention import use_attention
 from electra.model.sharing import TABLES, disentangle, disentangled, summed_tables
 from electra.model.two_tower import TwoTower
 
-FAMILIES: dict[str, ModuleType] = {"classic": classic, "modern": modern}
+FAMILIES: dict[str, ModuleType] = {"classic": classic, "modern": modern, "other": other}
 ENERGY = {"electra_logit": "energy"}
 """Field of a saved discriminator's `config.json` whose logit is no log-odds of being replaced but
 the energy of Electric: -log p(token | the others), p unnormalised."""
@@ -74,6 +75,8 @@ class PretrainingModel(nn.Module):
         self.masked_lm: Any = None
         self.two_tower: Any = None
         self.sharing = config.weight_sharing
+        self.own_table = False
+        """Whether the masked-LM head on the encoder has an output table of its own."""
         if with_discriminator:
             self.discriminator = self.family.build_discriminator(encoder_config, config)
         smaller = generator_config
@@ -84,6 +87,8 @@ class PretrainingModel(nn.Module):
         if with_masked_lm:
             self.masked_lm = self.family.build_masked_lm(encoder_config, config)
             setattr(self.masked_lm, self.masked_lm.base_model_prefix, self.encoder)
+            tied = getattr(encoder_config, "tie_word_embeddings", True)
+            self.own_table = not tied and not with_generator  # it hands its head over otherwise
         if with_two_tower:
             self.two_tower = TwoTower.build(config, smaller)
         if (with_generator or with_two_tower) and self.sharing == "gdes":
@@ -108,7 +113,7 @@ class PretrainingModel(nn.Module):
             self.generator.get_output_embeddings().weight = own
         if self.two_tower is not None and self.sharing == "embeddings":
             self.two_tower.share_embeddings(self.encoder.embeddings)
-        if self.masked_lm is not None:
+        if self.masked_lm is not None and not self.own_table:
             # a disentangled table is no tensor: its base stands in, the sum is used (`_logits`)
             table = self.encoder.get_input_embeddings()
             self.masked_lm.get_output_embeddings().weight = getattr(table, "base", table.weight)
@@ -127,7 +132,7 @@ class PretrainingModel(nn.Module):
         """Choose transformers' attention kernel: `sdpa`, `eager`, or a registered one."""
         for network in (self.discriminator, self.generator, self.masked_lm):
             if network is not None:
-                network.set_attn_implementation(name)
+                use_attention(network, name)
         if self.two_tower is not None:
             self.two_tower.use_attention(name)
 
@@ -139,9 +144,12 @@ class PretrainingModel(nn.Module):
         """
         return self._hidden(self.encoder, input_ids, context)
 
-    def encoder_token_logits(self, hidden: Tensor) -> Tensor:
-        """Vocabulary logits of the head on the encoder, (N, H) -> (N, V)."""
-        return self._logits(self.masked_lm, hidden)
+    def encoder_token_logits(self, hidden: Tensor, *, learns_table: bool = True) -> Tensor:
+        """Vocabulary logits of the head on the encoder, (N, H) -> (N, V).
+
+        Without `learns_table` no gradient reaches the output table where it is the embeddings'.
+        """
+        return self._logits(self.masked_lm, hidden, learns_table=learns_table)
 
     def replaced_logits(self, hidden: Tensor) -> Tensor:
         """Logit of being replaced, (B, L, H) -> (B, L)."""
@@ -166,9 +174,12 @@ class PretrainingModel(nn.Module):
         """Vocabulary logits of the generator's head, (N, H_G) -> (N, V)."""
         return self._logits(self.generator, hidden)
 
-    def _logits(self, masked_lm: Any, hidden: Tensor) -> Tensor:
-        table = masked_lm.get_input_embeddings().weight  # (V, E)
+    def _logits(self, masked_lm: Any, hidden: Tensor, *, learns_table: bool = True) -> Tensor:
         output = masked_lm.get_output_embeddings()
+        table: Tensor = output.weight  # (V, E)
+        if not self.own_table:  # a disentangled one is summed
+            table = masked_lm.get_input_embeddings().weight
+            table = table if learns_table else table.detach()
         return F.linear(self.family.masked_lm_transform(masked_lm, hidden), table, output.bias)
 
     def _hidden(self, encoder: Any, input_ids: Tensor, context: Mapping[str, Tensor]) -> Tensor:

@@ -18,6 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import (
+    CONFIG_MAPPING,
+    AutoModelForMaskedLM,
     ElectraConfig,
     ElectraForMaskedLM,
     ElectraForPreTraining,
@@ -29,8 +31,8 @@ from transformers import (
 from electra.config import ModelConfig
 from electra.corpus.tokenizer import SpecialIds
 from electra.errors import ConfigError
-from electra.model import classic, modern
-from electra.model.hub import hub_is_reachable, quiet_transformers
+from electra.model import classic, modern, other
+from electra.model.hub import hub_is_reachable, longest_input, quiet_transformers
 from electra.model.pretraining_model import ENERGY, UNTRAINED
 
 WEIGHTS = "model.safetensors"
@@ -76,6 +78,13 @@ KINDS = {
 }
 
 
+def kind_of(model_type: str) -> Kind:
+    """The family of a `model_type`, of `KINDS` or `other.MODEL_TYPES`."""
+    if model_type in KINDS:
+        return KINDS[model_type]
+    return Kind("other", other, CONFIG_MAPPING[model_type], None, AutoModelForMaskedLM, ())
+
+
 @dataclass(frozen=True)
 class Part:
     """A released network."""
@@ -99,23 +108,32 @@ class Part:
     @property
     def kind(self) -> Kind:
         """The family."""
-        return KINDS[self.config.model_type]
+        return kind_of(self.config.model_type)
+
+    @property
+    def room(self) -> int | None:
+        """Tokens it can read; None where its configuration does not say."""
+        return longest_input(self.config)
 
     def network_config(self, model: ModelConfig, special: SpecialIds) -> Any:
         """The released shape with the recipe's dropout and the corpus's special ids."""
         table = {k: v for k, v in self.config.to_dict().items() if k not in _OF_THE_FILE}
-        return self.kind.config(**(table | self.kind.code.recipe_fields(model, special)))
+        fields = self.kind.code.recipe_fields(model, special)
+        if self.kind.family == "other":
+            fields = {name: value for name, value in fields.items() if name in table}
+        return self.kind.config(**(table | fields))
 
     def record(self) -> dict[str, Any]:
         """For `recorded_part`; of JSON's types."""
         return {"name": self.name, "sha256": self.sha256, "config": self.config.to_dict()}
 
-    def read(self, *, masked_lm: bool) -> tuple[State, State | None]:
+    def read(self, *, masked_lm: bool, own_table: bool = False) -> tuple[State, State | None]:
         """The body's weights, by their names in it, and those of a head; None: it has none.
 
         Args:
             masked_lm: whether the head wanted is for masked language modelling (its output table,
                 (V, H) or (V, E), left out: it is the embeddings'), or for replaced tokens.
+            own_table: whether there is a place for an output table that is not the embeddings'.
 
         Raises:
             ConfigError: the weights cannot be read, or the body lacks some.
@@ -146,10 +164,11 @@ class Part:
         }
         if missing & head.keys():
             return body, None
-        if masked_lm and not self.config.tie_word_embeddings:
+        tied = getattr(self.config, "tie_word_embeddings", True)
+        if masked_lm and not tied and not own_table:
             raise ConfigError(
                 f"{self.said} has an output table of its own (tie_word_embeddings is false); "
-                "pretraining has one table for input and output"
+                "pretraining with a generator has one table for input and output"
             )
         return body, head if masked_lm else self.kind.code.read_rtd_head(opened, head)
 
@@ -161,7 +180,8 @@ def open_part(role: str, given: str) -> Part:
         ConfigError: there is none, it has no weights, or its architecture is another.
     """
     folder = _find(role, given)
-    kind = KINDS[json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]]
+    table = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    kind = kind_of(table["model_type"])
     with _one_line(f"--model.{role} {given}"), quiet_transformers():
         config = kind.config.from_pretrained(folder)
     return Part(role, given, config, _sha256(folder), folder)
@@ -172,7 +192,7 @@ def recorded_part(role: str, given: str, record: Mapping[str, Any]) -> Part:
 
     Where nothing is there any more, or it is a Hub id, it is taken for what it was.
     """
-    config = KINDS[record["config"]["model_type"]].config(**record["config"])
+    config = kind_of(record["config"]["model_type"]).config(**record["config"])
     sha256: str = record["sha256"] if given == record["name"] else f"that of {given}"
     with contextlib.suppress(ConfigError):  # a folder that was emptied
         if Path(given).expanduser().is_dir():
@@ -195,7 +215,7 @@ def _find(role: str, given: str) -> Path:
     if found is None:
         inside = ", ".join(f"{name}/" for name in _FOLDERS[role])
         raise ConfigError(f"{said} holds no config.json, neither itself nor in {inside}")
-    _check_architecture(said, found)
+    _check_architecture(said, found, role)
     if not (found / WEIGHTS).is_file():
         raise ConfigError(
             f"{said} holds no weights: {WEIGHTS} is wanted (a pytorch_model.bin is a pickle, which "
@@ -204,15 +224,17 @@ def _find(role: str, given: str) -> Path:
     return found
 
 
-def _check_architecture(said: str, folder: Path) -> None:
+def _check_architecture(said: str, folder: Path, role: str) -> None:
     try:
         kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
     except (OSError, ValueError, AttributeError) as error:
         raise ConfigError(f"{said}: config.json cannot be read: {error}") from None
-    if kind not in KINDS:
-        raise ConfigError(
-            f"{said} is a {kind}; pretraining continues from ELECTRA or ModernBERT folders"
-        )
+    if kind in KINDS or (kind in other.MODEL_TYPES and role == "discriminator"):
+        return
+    raise ConfigError(
+        f"{said} is a {kind}; pretraining continues from ELECTRA or ModernBERT folders"
+        + (f", by masked LM also from {', '.join(other.MODEL_TYPES)}" * (role == "discriminator"))
+    )
 
 
 def _fetch(said: str, given: str) -> Path:

@@ -2,6 +2,10 @@
 
 loss = mean over the masked positions of -log p(original token | masked text)
 
+Where a trained encoder gets a fresh head, the head can learn alone for a first share of the budget
+(`head_share`), so that the gradients of a random head do not reach the encoder (LP-FT, Kumar et al.
+2022, does so in fine-tuning).
+
 Cost: the encoder, and the vocabulary at the masked positions.
 """
 
@@ -24,6 +28,8 @@ from electra.training.noise import Noise
 class MaskedLM(PretrainingObjective):
     """Predicts the masked tokens with the encoder; only masked positions meet the vocabulary."""
 
+    _head_alone = False
+
     @classmethod
     def networks(cls, config: ObjectiveConfig) -> Networks:
         """A masked-LM head on the encoder."""
@@ -34,6 +40,11 @@ class MaskedLM(PretrainingObjective):
         """One loss."""
         return {"encoder_mlm_loss": 1.0}
 
+    def begin_step(self, progress: float) -> None:
+        """Let the encoder learn, too, when the head's share of the budget is used."""
+        super().begin_step(progress)
+        self._head_alone = progress < self.config.head_share
+
     def prepare(self, batch: Batch, noise: Noise) -> tuple[Batch, dict[str, Tensor]]:
         """Choose and hide tokens; P slots a sequence."""
         batch = with_masks(batch, self.model.special, self.config, noise, self.mask_prob)
@@ -41,7 +52,8 @@ class MaskedLM(PretrainingObjective):
 
     def forward(self, batch: Batch, noise: Noise) -> StepOutput:
         """Cross-entropy summed over the masked positions."""
-        logits = encoder_logits(self.model, batch["masked_input_ids"], batch)
+        ids, alone = batch["masked_input_ids"], self._head_alone
+        logits = encoder_logits(self.model, ids, batch, head_alone=alone)
         return StepOutput({"encoder_mlm_loss": masked_lm_loss(logits, batch)})
 
     @torch.no_grad()
@@ -55,10 +67,17 @@ class MaskedLM(PretrainingObjective):
 OBJECTIVE = MaskedLM
 
 
-def encoder_logits(model: PretrainingModel, input_ids: Tensor, batch: Batch) -> Tensor:
-    """Vocabulary logits of the encoder's head at the masked positions, (B, L) -> (B, P, V)."""
-    hidden = model.encoder_hidden(input_ids, batch)  # (B, L, H)
-    return model.encoder_token_logits(gather(hidden, batch["masked_positions"]))
+def encoder_logits(
+    model: PretrainingModel, input_ids: Tensor, batch: Batch, *, head_alone: bool = False
+) -> Tensor:
+    """Vocabulary logits of the encoder's head at the masked positions, (B, L) -> (B, P, V).
+
+    With `head_alone` no gradient reaches the encoder, nor the table that is its embeddings', too.
+    """
+    hidden = gather(model.encoder_hidden(input_ids, batch), batch["masked_positions"])  # (B, P, H)
+    if head_alone:
+        hidden = hidden.detach()
+    return model.encoder_token_logits(hidden, learns_table=not head_alone)
 
 
 def masked_lm_loss(logits: Tensor, batch: Batch) -> Tensor:

@@ -16,6 +16,7 @@ import torch
 from electra.corpus.tokenizer import save_vocabulary
 from electra.errors import ConfigError, ElectraError
 from electra.model.hub import hub_is_reachable as hub_is_reachable
+from electra.model.hub import longest_input as longest_input
 from electra.model.hub import quiet_transformers as quiet_transformers
 from electra.tasks.lora import has_lora, merged_state_dict
 from electra.tasks.task import Task, save_task
@@ -23,8 +24,6 @@ from electra.tasks.task import Task, save_task
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-_POSITIONS_AFTER_PADDING = {"roberta", "xlm-roberta", "camembert", "roberta-prelayernorm", "mpnet"}
-"""Their first position has the number pad_token_id + 1."""
 _TOKENIZER_FILES = (
     *("tokenizer.json", "vocab.txt", "vocab.json"),
     *("spiece.model", "sentencepiece.bpe.model", "tokenizer.model"),
@@ -170,14 +169,6 @@ def reads_token_types(model: PreTrainedModel) -> bool:
     """Whether `token_type_ids` tell a first from a second sentence for this model."""
     accepted = "token_type_ids" in inspect.signature(model.forward).parameters
     return accepted and getattr(model.config, "type_vocab_size", 0) > 1
-
-
-def longest_input(config: PreTrainedConfig) -> int | None:
-    """Tokens the encoder can read; None where its configuration does not say."""
-    positions: int | None = getattr(config, "max_position_embeddings", None)
-    if positions is not None and config.model_type in _POSITIONS_AFTER_PADDING:
-        positions -= (config.pad_token_id or 0) + 1
-    return positions
 
 
 def save_model_folder(

@@ -295,9 +295,16 @@ def test_folders_that_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     for family in ("bert", "electra", "modernbert"):
         make_encoder(tmp_path / family, family)
     refused(
-        r"--model\.discriminator .*/bert is a bert; pretraining continues from ELECTRA or "
-        "ModernBERT folders",
+        r"--model\.discriminator .*/bert is a bert, which goes on by masked LM alone "
+        r"\(--objective.name masked_lm\), not by replaced_token_detection",
         "classic",
+        tmp_path / "bert",
+    )
+    refused(
+        r"--model\.generator .*/bert is a bert; pretraining continues from ELECTRA or "
+        "ModernBERT folders$",
+        "classic",
+        tmp_path / "electra",
         tmp_path / "bert",
     )
     refused(r"--model\.discriminator /no/such does not exist", "classic", Path("/no/such"))

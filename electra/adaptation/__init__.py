@@ -1,0 +1,1 @@
+"""Continued pretraining on the text of a domain: what `electra adapt` is made of."""
