@@ -1,6 +1,8 @@
 """Fixtures: a small corpus that is made, never downloaded."""
 
 import random
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -66,6 +68,15 @@ def make_text(documents: int, seed: int = 0) -> str:
     return "\n\n".join(
         " ".join(sentence() for _ in range(chooser.randint(2, 12))) for _ in range(documents)
     )
+
+
+@pytest.fixture(autouse=True, scope="module")
+def figures(request: pytest.FixtureRequest) -> Iterator[None]:
+    """None, but in modules that say `DRAWS_FIGURES`: drawing takes longer than a toy's training."""
+    with pytest.MonkeyPatch.context() as patch:
+        if not getattr(request.module, "DRAWS_FIGURES", False):
+            patch.setitem(sys.modules, "matplotlib.figure", None)
+        yield
 
 
 @pytest.fixture(scope="session")

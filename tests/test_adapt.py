@@ -6,9 +6,8 @@ import os
 import random
 import shutil
 import signal
-import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -78,14 +77,6 @@ def domain(documents: int = 120, seed: int = 0) -> str:
         for _ in range(documents)
     )
     return "\n\n".join(texts)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def no_figures() -> Iterator[None]:
-    """Drawing them takes longer than all else here."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, "matplotlib.figure", None)
-        yield
 
 
 @pytest.fixture(scope="module")

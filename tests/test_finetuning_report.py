@@ -27,6 +27,8 @@ from electra.tasks.tagged_files import Entity
 from electra.tasks.task import Task, task_class
 from tests.tiny import make_encoder, sentences, write_tsv
 
+DRAWS_FIGURES = True
+
 CURVES = [
     {"step": 10, "tokens_seen": 100, "lr": 1e-4, "task_loss": 0.9},
     {"step": 10, "tokens_seen": 100, "eval_accuracy": 0.5, "eval_f1": 0.4},

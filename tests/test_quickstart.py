@@ -18,6 +18,8 @@ from electra.errors import ConfigError
 from electra.quickstart import quickstart
 from tests.conftest import make_text
 
+DRAWS_FIGURES = True
+
 TOPICS = {"boats": "harbour sail anchor deck wave", "bread": "oven flour dough crust baker"}
 TINY = {
     "model": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2},

@@ -37,6 +37,8 @@ from tests.conftest import make_text
 from tests.objectives.build import VOCAB, make, noise, padded_batch
 from tests.shapes import tiny_config
 
+DRAWS_FIGURES = True
+
 MASKED_LM = '[objective]\nname = "masked_lm"\n[optimizer]\nlearning_rate = 0.001\n'
 
 

@@ -23,6 +23,8 @@ from electra.training.loggers import read_metrics
 from tests.tiny import sentences, write_tsv
 from tests.toy_runs import QUICK, config, make_home, run, said
 
+DRAWS_FIGURES = True
+
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -18,6 +18,8 @@ from electra.training.loggers import read_metrics
 from tests.tiny import BAD, GOOD, sentences
 from tests.toy_runs import config, make_home
 
+DRAWS_FIGURES = True
+
 TAGS = {"good": "GOOD", "bad": "BAD"}
 
 
