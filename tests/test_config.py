@@ -152,6 +152,11 @@ def test_a_rate_for_a_generator_that_is_not_trained() -> None:
             "discriminator-weight is -5.0; allowed: 0",
         ),
         ({"objective": {"encoder_mlm_copy": True}}, "only with --objective.encoder-mlm-weight"),
+        ({"objective": {"encoder_mlm_others": 0.5}}, "only with --objective.encoder-mlm-weight"),
+        (
+            {"objective": {"causal_start": 0.5, "warm_start": 0.3}},
+            "--objective.causal-start is 0.5; allowed: 0 to --objective.warm-start 0.3",
+        ),
         (
             {"objective": {"name": "masked_lm"}, "model": {"weight_sharing": "gdes"}},
             "--model.weight-sharing gdes does not apply to masked_lm",

@@ -60,6 +60,15 @@ class PretrainConfig:
                 "--objective.warm-start hands the encoder's layers to the generator: it needs "
                 f"--model.generator-size 1, not {self.model.generator_size}"
             )
+        model = self.model
+        if self.objective.causal_start and (
+            model.family != "modern" or model.max_position_embeddings > 512
+        ):
+            raise ConfigError(
+                "--objective.causal-start needs --model.family modern with "
+                "--model.max-position-embeddings 512 or less, not "
+                f"{model.family} with {model.max_position_embeddings}"
+            )
         self._check_two_stage()
         self._check_documents()
         check_ramps(self.schedule, self.training, self.data, self.objective)
@@ -104,6 +113,9 @@ class PretrainConfig:
             ),
             "--objective.contrastive-weight, which compares rows by their [CLS]": (
                 self.objective.contrastive_weight > 0
+            ),
+            "--objective.causal-start, which sees all that stands before a token": (
+                self.objective.causal_start > 0
             ),
             "--objective.name sentence_contrast, which compares whole rows": (
                 self.objective.name == "sentence_contrast"

@@ -129,7 +129,8 @@ def hidden_states(encoder: Any, input_ids: Tensor, context: Mapping[str, Tensor]
 
     `context` holds `attention_mask` (B, L) where it is not all 1; this family has no token types.
     Where all layers see everything the mask is handed over ready-made: the model would build one
-    for sliding windows too at every call. With `document_starts` (B, D) attention stays inside
+    for sliding windows too at every call. With `causal` there a token sees what stands before it
+    and itself alone. With `document_starts` (B, D) attention stays inside
     documents; positions go on through the row, since rotary ones count by their differences alone.
     """
     length = input_ids.shape[1]
@@ -141,6 +142,10 @@ def hidden_states(encoder: Any, input_ids: Tensor, context: Mapping[str, Tensor]
     elif set(encoder.config.layer_types) == {"full_attention"}:
         if mask is not None:
             mask = mask[:, None, None, :].bool().expand(-1, 1, length, -1)  # (B, 1, L, L)
+        if "causal" in context:
+            before = torch.ones(length, length, dtype=torch.bool, device=input_ids.device).tril()
+            mask = before.expand(len(input_ids), 1, -1, -1) if mask is None else mask & before
+        if mask is not None:
             mask = as_mask(mask, encoder.config._attn_implementation)
         mask = {"full_attention": mask}
     output: Tensor = encoder(input_ids, attention_mask=mask, **more).last_hidden_state

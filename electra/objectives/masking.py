@@ -155,3 +155,24 @@ def with_masks(
         slots=mask_slots(batch["input_ids"].shape[1], config),
     )
     return {**batch, **vars(masked)}
+
+
+def with_others(batch: Batch, special: SpecialIds, share: float, noise: Noise) -> Batch:
+    """The batch and `other_positions` (B, Q), `other_weights` (B, Q): tokens that are not chosen.
+
+    round(share n) of the n real tokens of each row, without repeats, fewer where fewer are left.
+    """
+    input_ids = batch["input_ids"]
+    rows, length = input_ids.shape
+    mask = batch.get("attention_mask")
+    chosen = torch.zeros_like(input_ids, dtype=torch.float).scatter_add(
+        1, batch["masked_positions"], batch["masked_weights"]
+    )
+    candidates = maskable(input_ids, special) & (chosen == 0)  # (B, L)
+    num_tokens = torch.full((rows,), length, device=input_ids.device)
+    if mask is not None:
+        candidates, num_tokens = candidates & mask.bool(), mask.sum(1)
+    slots = min(length, max_masked(length, share))
+    wanted = (num_tokens * share).round().clamp(1, slots).long()
+    choice = choose_tokens(candidates, wanted, slots, noise)
+    return {**batch, "other_positions": choice.positions, "other_weights": choice.used.float()}

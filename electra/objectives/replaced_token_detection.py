@@ -7,12 +7,15 @@ The generator reads the masked text; one token is drawn from it for each masked 
 gradient, and put into the unmasked original; the discriminator reads that and says of every real
 token, special ones too, whether it was replaced. A sample equal to the original is original.
 
-Three additions, all off in the classic recipes. Warm start: for a first share of the budget the
-encoder is trained as a masked LM, then its first layers and head become the generator. Corrective
-head: the encoder also predicts the original tokens at the masked positions from the corrupted text,
-which keeps lexical knowledge in it; as in COCO-LM (Meng et al. 2021, section 3.1) with
-`encoder_mlm_copy`, where the prediction may copy the input by the discriminator's verdict, which
-gets no gradient from it. Contrastive loss (COCO-LM): see `contrastive.py`.
+Four additions, all off in the classic recipes. Warm start: for a first share of the budget the
+encoder is trained as a masked LM, then its first layers and head become the generator. Causal
+start: for a share before that it predicts the next token, each seeing what stands before it
+(Gisserot-Boukhlef et al. 2026; early in a budget that goes further). Corrective head: the encoder
+also predicts the original tokens at the masked positions from the corrupted text, which keeps
+lexical knowledge in it; as in COCO-LM (Meng et al. 2021, section 3.1) with `encoder_mlm_copy`,
+where the prediction may copy the input by the discriminator's verdict, which gets no gradient from
+it; with `encoder_mlm_others` at a share of the other positions, too. Contrastive loss (COCO-LM):
+see `contrastive.py`.
 
 Cost: generator and encoder read every token; the vocabulary is met at the masked positions (twice
 with the corrective head); the contrastive loss adds nine tenths of an encoder pass.
@@ -34,7 +37,7 @@ from electra.model.pretraining_model import PretrainingModel, gather
 from electra.objectives.contrastive import contrastive_loss, crop
 from electra.objectives.copying import copy_loss
 from electra.objectives.masked_lm import encoder_logits, masked_lm_loss, masked_lm_means
-from electra.objectives.masking import with_masks
+from electra.objectives.masking import with_masks, with_others
 from electra.objectives.objective import Networks, ProbeOutput, SeenText, count_real, real_tokens
 from electra.objectives.proposals import ProposingObjective
 from electra.training.loop import Batch, StepOutput
@@ -73,6 +76,7 @@ class ReplacedTokenDetection(ProposingObjective):
         # in the checkpoint, so that a resumed run hands over once
         self.register_buffer("warm", torch.tensor(config.warm_start > 0))
         self._warm = config.warm_start > 0
+        self._causal = False
 
     @classmethod
     def networks(cls, config: ObjectiveConfig) -> Networks:
@@ -94,7 +98,7 @@ class ReplacedTokenDetection(ProposingObjective):
     def loss_weights(self) -> Mapping[str, float]:
         """Weights of the losses that `forward` returns in this stage."""
         if self._warm:
-            return {"encoder_mlm_loss": 1.0}
+            return {"causal_lm_loss": 1.0} if self._causal else {"encoder_mlm_loss": 1.0}
         return {
             "generator_loss": self.config.generator_weight,
             "discriminator_loss": self.config.discriminator_weight,
@@ -105,6 +109,7 @@ class ReplacedTokenDetection(ProposingObjective):
     def begin_step(self, progress: float) -> None:
         """End the warm start when its share of the budget is used."""
         super().begin_step(progress)
+        self._causal = progress < self.config.causal_start
         self._warm = self.flag("warm")
         if self._warm and progress >= self.config.warm_start:
             if self.trains_generator:
@@ -114,7 +119,11 @@ class ReplacedTokenDetection(ProposingObjective):
 
     def prepare(self, batch: Batch, noise: Noise) -> tuple[Batch, dict[str, Tensor]]:
         """Choose and hide tokens; count the targets of each loss."""
+        if self._causal:
+            return batch, {"causal_lm_loss": real_tokens(batch)[:, 1:].sum()}
         batch = with_masks(batch, self.model.special, self.config, noise, self.mask_prob)
+        if self.config.encoder_mlm_others and not self._warm:
+            batch = with_others(batch, self.model.special, self.config.encoder_mlm_others, noise)
         return batch, self.counts(batch)
 
     def counts(self, batch: Batch) -> dict[str, Tensor]:
@@ -126,7 +135,8 @@ class ReplacedTokenDetection(ProposingObjective):
         if self.trains_generator:
             counts["generator_loss"] = num_masked
         if self.config.encoder_mlm_weight:
-            counts["encoder_mlm_loss"] = num_masked
+            others = batch["other_weights"].sum() if self.config.encoder_mlm_others else 0.0
+            counts["encoder_mlm_loss"] = num_masked + others
         if self.config.contrastive_weight:
             counts["contrastive_loss"] = torch.full_like(num_masked, len(batch["input_ids"]))
         return counts
@@ -145,6 +155,8 @@ class ReplacedTokenDetection(ProposingObjective):
 
     def forward(self, batch: Batch, noise: Noise) -> StepOutput:
         """Losses summed over their targets."""
+        if self._causal:
+            return StepOutput({"causal_lm_loss": self.causal_loss(batch)})
         if self._warm:
             logits = encoder_logits(self.model, batch["masked_input_ids"], batch)
             return StepOutput({"encoder_mlm_loss": masked_lm_loss(logits, batch)})
@@ -159,23 +171,38 @@ class ReplacedTokenDetection(ProposingObjective):
             output.losses["contrastive_loss"] = self.contrast(judged, batch, noise)
         return output
 
+    def causal_loss(self, batch: Batch) -> Tensor:
+        """-log p(token | the tokens before it), summed over real tokens but the first."""
+        ids = batch["input_ids"]
+        seen = {**batch, "causal": torch.ones((), device=ids.device)}
+        hidden = self.model.encoder_hidden(ids, seen)[:, :-1]  # (B, L - 1, H)
+        logits = self.model.encoder_token_logits(hidden).flatten(0, 1).float()
+        losses = F.cross_entropy(logits, ids[:, 1:].flatten(), reduction="none")
+        return (losses * real_tokens(batch)[:, 1:].flatten()).sum()
+
     def generator_loss(self, judged: Judged, batch: Batch) -> Tensor:
         """Maximum likelihood, summed over the masked positions."""
         assert judged.generator_logits is not None
         return masked_lm_loss(judged.generator_logits, batch)
 
     def corrective_loss(self, judged: Judged, batch: Batch) -> Tensor:
-        """-log p(original token), read from the corrupted text, over the masked positions."""
-        positions = batch["masked_positions"]
+        """-log p(original token), read from the corrupted text, over the masked positions.
+
+        With `encoder_mlm_others` over a share of the others, too.
+        """
+        positions, weights = batch["masked_positions"], batch["masked_weights"]
+        if self.config.encoder_mlm_others:
+            positions = torch.cat([positions, batch["other_positions"]], 1)
+            weights = torch.cat([weights, batch["other_weights"]], 1)
+        originals = batch["input_ids"].gather(1, positions)  # (B, P)
         logits = self.model.encoder_token_logits(gather(judged.hidden, positions))  # (B, P, V)
-        if not self.config.encoder_mlm_copy:
-            return masked_lm_loss(logits, batch)
-        originals = batch["original_ids"]
         flat = logits.flatten(0, 1).float()
         losses = F.cross_entropy(flat, originals.flatten(), reduction="none").view_as(originals)
-        scores = judged.scores.detach().gather(1, positions)
-        kept = judged.corrupted_input_ids.gather(1, positions) == originals
-        return (copy_loss(losses, scores, kept) * batch["masked_weights"]).sum()
+        if self.config.encoder_mlm_copy:
+            scores = judged.scores.detach().gather(1, positions)
+            kept = judged.corrupted_input_ids.gather(1, positions) == originals
+            losses = copy_loss(losses, scores, kept)
+        return (losses * weights).sum()
 
     def discriminator_loss(self, judged: Judged, batch: Batch) -> Tensor:
         """Binary cross-entropy, summed over the judged tokens."""
@@ -194,6 +221,9 @@ class ReplacedTokenDetection(ProposingObjective):
     def probe(self, batch: Batch, noise: Noise) -> ProbeOutput:
         """Losses, accuracies and the discriminator's scores on held-out text."""
         batch, counts = self.prepare(batch, noise)
+        if self._causal:
+            loss, count = self.causal_loss(batch), counts["causal_lm_loss"]
+            return ProbeOutput({"causal_lm_loss": (loss, count)})
         if self._warm:
             logits = encoder_logits(self.model, batch["masked_input_ids"], batch)
             return ProbeOutput(masked_lm_means("encoder_mlm", logits, batch))

@@ -91,7 +91,8 @@ def test_where_it_does_not_apply() -> None:
         )
         assert str(refused.value).endswith(
             "(those that take it: replaced_token_detection, masked_lm, electra_15_percent, "
-            "replace_mlm, all_tokens_mlm, two_stage, adversarial, fast_electra)"
+            "replace_mlm, all_tokens_mlm, two_stage, adversarial, fast_electra, "
+            "sentence_contrast)"
         )
     with pytest.raises(ConfigError, match=r"mask-prob-end is 0.95; allowed: \[0, 0.9\]"):
         ObjectiveConfig(mask_prob_end=0.95)

@@ -2,6 +2,7 @@
 
 import math
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -182,3 +183,32 @@ def test_stages_of_a_warm_start() -> None:
         assert not torch.equal(
             model.generator.state_dict()[name], model.masked_lm.state_dict()[name]
         )
+
+
+@pytest.mark.parametrize("kernel", ["sdpa", "plain_attention"])
+def test_a_causal_start_predicts_the_next_token_from_those_before(kernel: str) -> None:
+    objective = make_objective("modern", warm_start=0.5, causal_start=0.25)
+    objective.model.use_attention(kernel)
+    batch = padded_batch()
+    objective.begin_step(0.0)
+    assert set(objective.loss_weights) == {"causal_lm_loss"}
+    prepared, counts = objective.prepare(batch, Noise(0))
+    with torch.no_grad():
+        loss = objective(prepared, Noise(0)).losses["causal_lm_loss"]
+        # prefix by prefix: what stands behind a token is not there to be seen
+        expected, targets = 0.0, 0
+        for row in range(len(batch["input_ids"])):
+            length = int(batch["attention_mask"][row].sum())
+            for end in range(1, length):
+                prefix = batch["input_ids"][row : row + 1, :end]
+                seen = {"causal": torch.ones(())}
+                hidden = objective.model.encoder_hidden(prefix, seen)[:, -1]
+                logits = objective.model.encoder_token_logits(hidden)[0]
+                expected -= float(logits.log_softmax(-1)[batch["input_ids"][row, end]])
+                targets += 1
+    assert loss.item() == pytest.approx(expected, rel=1e-4)
+    assert counts["causal_lm_loss"].item() == targets
+    objective.begin_step(0.25)
+    assert set(objective.loss_weights) == {"encoder_mlm_loss"}
+    objective.begin_step(0.5)
+    assert "discriminator_loss" in objective.loss_weights
