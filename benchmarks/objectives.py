@@ -32,28 +32,21 @@ from safetensors.torch import load_file
 
 from benchmarks import protocol
 from benchmarks.record import finish
+from benchmarks.step_time import PLANNED, Contestant, objective_and_source
 from electra.config import PrepareSettings, PretrainConfig
-from electra.corpus.batches import CorpusSource
 from electra.corpus.folder import Corpus
-from electra.corpus.streams import examples_of
-from electra.corpus.tokenizer import SpecialIds, load_tokenizer, num_ids, save_tokenizer
+from electra.corpus.tokenizer import load_tokenizer, save_tokenizer
 from electra.model.flops import train_flops
-from electra.objectives.objective import PretrainingObjective, RunFacts, build_objective
 from electra.prepare import prepare
 from electra.pretrain import pretrain
 from electra.recipe import read_recipe, resolve
 from electra.training.checkpoint import module_tensors
-from electra.training.device import keep_memory, pick_dtype, seed_everything, training_attention
-from electra.training.loop import fit
-from electra.training.optimizer import build_optimizer
-from electra.training.schedule import Budget, TrainState
+from electra.training.device import keep_memory
 
 RESULTS = Path(__file__).parent / "results" / "objectives"
 SPEED = Path(__file__).parent / "results" / "objectives_speed.json"
 VOCABULARY = 8_192
 CURVE_PAIRS = 50
-PLANNED = 10_000
-"""Steps of the runs whose first and third quarter are timed."""
 REFERENCE = "electra"
 """The row that every other is timed against."""
 SAME_SIZE: dict[str, Any] = {"generator_layers": None, "generator_size": 1.0}
@@ -166,7 +159,10 @@ def _calibrate(work: Path, wanted: list[str], rounds: int) -> None:
     if not (work / "bert-seed0" / "masked_lm").is_dir() and "fast_electra" in wanted:
         print("fast_electra is left out: its generator is what the row bert with seed 0 trains")
         wanted = [row for row in wanted if row != "fast_electra"]
-    contestants = {row: _Contestant(row, work) for row in dict.fromkeys([REFERENCE, *wanted])}
+    contestants = {
+        row: Contestant(config_of(row, steps=PLANNED, seed=0, work=work), corpus_of(row, work))
+        for row in dict.fromkeys([REFERENCE, *wanted])
+    }
     times: dict[str, list[float]] = {row: [] for row in contestants}
     wall: dict[int, list[float]] = {1: [], 2: []}
     for number in range(rounds + 1):
@@ -207,72 +203,6 @@ def _halves(times: list[float]) -> tuple[list[float], list[float]]:
 def _speeds() -> dict[str, Any]:
     speeds: dict[str, Any] = json.loads(SPEED.read_text(encoding="utf-8"))
     return speeds
-
-
-class _Contestant:
-    """One row's objective, ready to be timed."""
-
-    def __init__(self, row: str, work: Path, steps: int = 10) -> None:
-        self.config = config_of(row, steps=PLANNED, seed=0, work=work)
-        self.objective, self.source = _objective_and_source(self.config, corpus_of(row, work))
-        self.optimizer = build_optimizer(self.objective, self.config.optimizer)
-        self.state, self.steps = TrainState(), steps
-
-    def time_steps(self) -> tuple[float, float]:
-        """Seconds a step, of the processor and of the clock."""
-        started, clock = time.process_time(), time.monotonic()
-        goal = self.state.step + self.steps
-
-        class Some(Budget):
-            """Ends after a few of the planned steps."""
-
-            def progress(self, state: TrainState) -> float:
-                return 1.0 if state.step >= goal else super().progress(state)
-
-        fit(
-            self.objective,
-            optimizer=self.optimizer,
-            source=self.source,
-            state=self.state,
-            budget=Some(max_steps=PLANNED),
-            config=self.config.training,
-            optimizer_config=self.config.optimizer,
-            schedule=self.config.schedule,
-            logging=self.config.logging,
-            device=torch.device("cpu"),
-            dtype=pick_dtype("auto", torch.device("cpu")),
-            logger=_Silent(),
-        )
-        spent = time.process_time() - started, time.monotonic() - clock
-        return spent[0] / self.steps, spent[1] / self.steps
-
-
-class _Silent:
-    """A logger that says nothing."""
-
-    def log(self, row: dict[str, Any]) -> None:
-        """Nothing."""
-
-    def show(self, progress: float, text: str) -> None:
-        """Nothing."""
-
-
-def _objective_and_source(
-    config: PretrainConfig, corpus: Corpus
-) -> tuple[PretrainingObjective, CorpusSource]:
-    tokenizer = load_tokenizer(corpus.folder)
-    special = SpecialIds.of(tokenizer)
-    seed_everything(config.training.seed)
-    counts = torch.from_numpy(corpus.split("train").token_counts(num_ids(tokenizer)))
-    objective = build_objective(config, num_ids(tokenizer), special, token_counts=counts)
-    objective.model.use_attention(
-        training_attention(torch.device("cpu"), config.data.max_length, dropout=0.0)
-    )
-    examples = examples_of(corpus, "train", config, special)
-    source = CorpusSource(examples, seed=config.training.seed, with_ids=objective.wants_ids)
-    fingerprint = str(corpus.manifest["fingerprint"])
-    objective.begin_run(RunFacts(config, tokenizer, fingerprint, print, len(examples), 1))
-    return objective, source
 
 
 def _run(given: argparse.Namespace, corpus: Corpus, console: Console) -> None:
@@ -340,7 +270,7 @@ def _add_blimp(
     curve: list[dict[str, Any]], run: Path, config: PretrainConfig, corpus: Corpus, *, pairs: int
 ) -> None:
     """BLiMP at every checkpoint of the curve."""
-    objective, _ = _objective_and_source(config, corpus)
+    objective, _ = objective_and_source(config, corpus)
     tokenizer = load_tokenizer(corpus.folder)
     for row in curve:
         folder = run / "checkpoints" / f"step-{row['step']:08d}"

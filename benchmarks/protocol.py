@@ -75,7 +75,7 @@ def score(
     return result
 
 
-def blimp(parts: Path, *, pairs: int = PAIRS) -> dict[str, Any]:
+def blimp(parts: Path, *, pairs: int = PAIRS, folder: Path = DATA / "blimp") -> dict[str, Any]:
     """Accuracy on minimal pairs: of the encoder with its head, and of the generator alone."""
     found: dict[str, Any] = {}
     for name, folders in {
@@ -85,7 +85,7 @@ def blimp(parts: Path, *, pairs: int = PAIRS) -> dict[str, Any]:
         part = next((f for f in folders if (parts / f).is_dir()), None)
         if part is not None:
             result = evaluate(
-                model=parts / part, data=str(DATA / "blimp"), task="minimal-pairs", limit=pairs
+                model=parts / part, data=str(folder), task="minimal-pairs", limit=pairs
             )
             found[name] = result["metrics"]["accuracy"]
             if name == "blimp":

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import objectives, protocol
+from benchmarks.quality_per_minute import SIX
 
 Runs = dict[tuple[str, int], dict[str, Any]]
 """Results by row and seed."""
@@ -61,6 +62,8 @@ def benchmarks_page() -> str:
     if not (ROOT / "benchmarks" / "results" / "gpu.json").is_file():
         lines += _not_measured()
     lines += _objectives()
+    for kind in ("official", "selection"):
+        lines += _quality(kind)
     return "\n".join(lines) + "\n"
 
 
@@ -119,6 +122,51 @@ def _objectives() -> list[str]:
             *_table([row for run in others for row in _learning(run)]),
         ]
     return lines
+
+
+def _quality(kind: str) -> list[str]:
+    """The track: rows by budget, the best first, from a file for each row, budget and seed."""
+    files = sorted((ROOT / "benchmarks" / "results" / "quality" / kind).glob("*.json"))
+    found = [load(f"quality/{kind}/{file.stem}") for file in files]
+    if not found:
+        return []
+    runs: dict[tuple[float, str], list[dict[str, Any]]] = {}
+    for record in found:
+        summary = record["summary"]
+        runs.setdefault((-summary["minutes"], summary["name"]), []).append(summary)
+    rows = []
+    for (_, name), seeds in sorted(runs.items()):
+        means = [run["mean"] for run in seeds]
+        rows.append(
+            {
+                "minutes": seeds[0]["minutes"],
+                "row": name,
+                "seeds": len(seeds),
+                **{key: 100 * statistics.fmean(run[key] for run in seeds) for key in SIX},
+                "mean": 100 * statistics.fmean(means),
+                "deviation": 100 * statistics.stdev(means) if len(means) > 1 else None,
+                "tokens": statistics.fmean(run["tokens"] for run in seeds),
+                "rank": statistics.fmean(run["effective_rank"] for run in seeds),
+            }
+        )
+    rows.sort(key=lambda row: (-row["minutes"], -row["mean"]))
+    machines = {f"{r['machine']['processor']}, torch {r['machine']['torch']}" for r in found}
+    commits = sorted({r["commit"] for r in found})
+    scored_on = "official sets" if kind == "official" else "selection data, what is chosen by"
+    return [
+        "",
+        f"## quality per minute: {scored_on}",
+        "",
+        "    python -m benchmarks.quality_per_minute --row ROW --minutes MINUTES --seed SEED"
+        + " --official" * (kind == "official"),
+        "",
+        f"Commits {', '.join(commits)}; {'; '.join(sorted(machines))}; one thread a run.",
+        "",
+        "Scores in percent; minutes of one processor, from raw text; rank is the effective rank of",
+        "the encoder's token states. The command of each row is in its JSON.",
+        "",
+        *_table(rows),
+    ]
 
 
 def _table_5(runs: Runs) -> list[dict[str, Any]]:
