@@ -39,7 +39,7 @@ from rich.console import Console
 
 from benchmarks import protocol
 from benchmarks.feature_rank import effective_rank, mean_cosine, token_states
-from benchmarks.record import finish
+from benchmarks.record import finish, write
 from benchmarks.step_time import PLANNED, Contestant
 from electra.benchmark import benchmark
 from electra.config import PrepareSettings, PretrainConfig
@@ -246,12 +246,13 @@ def _run(given: argparse.Namespace, corpus: Corpus, console: Console) -> None:
         **report["metrics"],
         "seconds_of_this_training": trained,
         "seconds_of_scoring": time.monotonic() - started,
-        "config": dataclasses.asdict(config),
     }
     kind = "official" if given.official else "selection"
     file = RESULTS / kind / f"{name}-{given.minutes:g}min-seed{given.seed}.json"
     rows = [{key: summary[key] for key in ("name", *SIX, "mean")}]
-    finish(rows, summary, json_file=given.json or (None if given.quick else file))
+    finish(rows, summary, json_file=None)
+    if given.json or not given.quick:
+        write(rows, {**summary, "config": dataclasses.asdict(config)}, given.json or file)
 
 
 def paradigms(*, official: bool) -> list[str]:
