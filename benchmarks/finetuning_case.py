@@ -1,6 +1,7 @@
 """What the fine-tuning benchmark measures: sets, their sizes, one recipe for both paths.
 
-Sizes are such that both paths train and are scored in some five minutes a run on one core.
+Sizes are such that both paths train and are scored in two to six minutes a run on one core (SQuAD:
+fifteen).
 """
 
 from __future__ import annotations

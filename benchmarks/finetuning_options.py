@@ -57,6 +57,8 @@ def main() -> None:
     found = {}
     for option, changes in OPTIONS.items():
         training = {"epochs": 10, "dtype": "float32", "device": "cpu", **changes}
+        if given.quick:
+            training["epochs"] = 1
         found[option] = benchmark(
             str(SUITE),
             model=encoder,

@@ -49,6 +49,7 @@ from electra.pretrain import pretrain
 from electra.recipe import nest, read_recipe, resolve
 from electra.training.device import keep_memory
 
+TEXTS = ("enwiki", "novels_en")
 SIX = ("blimp", "sst2", "stsb", "rte", "trec", "conll2003")
 """The scores, in the order of tables."""
 HERE = Path(__file__).parent
@@ -132,10 +133,13 @@ def main() -> None:
     if given.list:
         print("\n".join(ROWS))
         return
-    if not protocol.available():
-        sys.exit(f"skipped: data sets are missing in {protocol.DATA}; set ELECTRA_DATA")
+    lacking = [name for name in (*TEXTS, *SIX) if not (protocol.DATA / name).is_dir()]
+    if lacking:
+        sys.exit(f"skipped: no {', '.join(lacking)} in {protocol.DATA}; set ELECTRA_DATA")
     if given.changes and given.name is None:
         parser.error("--set makes another row: give it a --name")
+    if given.device == "cpu" and not (given.reference or REFERENCE.is_file()):
+        sys.exit(f"no {REFERENCE}: run this with --reference first, on a quiet machine")
     if given.device == "cpu":
         torch.set_num_threads(1)
         keep_memory()
@@ -163,7 +167,7 @@ def _corpus(work: Path, vocabulary: int, console: Console) -> Corpus:
     folder = work / f"corpus-{vocabulary}"
     if not (folder / "manifest.json").is_file():
         prepare(
-            [protocol.DATA / "enwiki", protocol.DATA / "novels_en"],
+            [protocol.DATA / name for name in TEXTS],
             output=folder,
             settings=PrepareSettings(
                 vocab_size=vocabulary, licence="Wikipedia, CC BY-SA 3.0; public-domain novels"

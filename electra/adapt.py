@@ -191,8 +191,10 @@ def _check_labelled(labelled: Labelled) -> None:
     """Read the labelled set before hours of training.
 
     Raises:
-        UserError: there is no such task, or its files cannot be read.
+        UserError: there is no such task, its files cannot be read, or no run of it is asked for.
     """
+    if labelled.seeds < 1:
+        raise ConfigError(f"--seeds is {labelled.seeds}; allowed: 1 or more")
     config = labelled.config or resolve(FinetuneConfig, finetune_defaults(labelled.task))
     built = task_class(labelled.task)
     check_options(built, config)

@@ -422,6 +422,10 @@ def test_what_is_refused(home: Path, tmp_path: Path) -> None:
     )
     refused("there is no task|did you mean", labelled=Labelled("text-clasification", "x", "y"))
     missing = str(tmp_path / "no.tsv")
+    refused(
+        "--seeds is 0; allowed: 1 or more",
+        labelled=Labelled("text-classification", "x", "y", seeds=0),
+    )
     refused("no.tsv", error=DataError, labelled=Labelled("text-classification", missing, missing))
     with pytest.raises(ConfigError, match="--new-words is -1; allowed: 0 or more"):
         AdaptSettings(new_words=-1)

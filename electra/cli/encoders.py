@@ -236,7 +236,8 @@ def adapt(
 
     labelled = None
     if task is not None and train is not None and validation is not None:
-        labelled = Labelled(task, train, validation, test, seeds or 1, config)
+        seeds = 1 if seeds is None else seeds
+        labelled = Labelled(task, train, validation, test, seeds, config)
     run_adapt(
         model=model,
         text=text,

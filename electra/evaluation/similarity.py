@@ -3,7 +3,7 @@
 A sentence is the mean of its tokens' last states (`model.pooling`); two are as similar as the
 cosine of their vectors. Nothing is learned and nothing has a head, so it shows what the vectors
 are worth as they are. Spearman's correlation is the measure of the literature (Reimers and Gurevych
-2019, section 4; Gao et al. 2021, appendix B), over all pairs at once.
+2019; Gao et al. 2021), over all pairs at once.
 
 N texts or pairs, B texts of a pass, L tokens, H hidden size.
 """
@@ -194,8 +194,8 @@ def cosines(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.
 def anisotropy(vectors: NDArray[np.float32]) -> float:
     """Mean cosine of two of the vectors (N, H) drawn at random, in closed form over all pairs.
 
-    0 where directions are spread evenly, 1 where there is one (Ethayarajh 2019, section 3.3, of
-    token states); of one vector alone 1.
+    0 where directions are spread evenly, 1 where there is one (Ethayarajh 2019, of token states);
+    of one vector alone 1.
     """
     count = len(vectors)
     if count < 2:
