@@ -161,6 +161,22 @@ def _sha(about: Mapping[str, Any]) -> Any:
 
 def scores(case: Case) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Both paths trained for an epoch and scored on the test rows, as fractions."""
+    ours, theirs = our_score(case), plain_score(case)
+    _, train, test = case.read()
+    rows = [{"path": "ours", "score": ours}, {"path": "plain", "score": theirs}]
+    return rows, {
+        "metric": ", ".join(case.each.metric),
+        "train_rows": len(train),
+        "test_rows": len(test),
+        "ours": ours,
+        "plain": theirs,
+        "difference": 100 * (ours - theirs),
+        "difference_unit": "percentage points",
+    }
+
+
+def our_score(case: Case) -> float:
+    """Of `electra finetune` and `electra evaluate`."""
     result = finetune(
         model=case.encoder,
         train=case.files.train,
@@ -171,27 +187,19 @@ def scores(case: Case) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         resume="auto",
         console=Console(stderr=True),
     )
-    ours = evaluate(model=result.output, data=case.files.test, device="cpu")["metrics"]
+    found = evaluate(model=result.output, data=case.files.test, device="cpu")
+    return case.score(found["metrics"])
+
+
+def plain_score(case: Case) -> float:
+    """Of the plain path, padded to the longest of a batch."""
     task, train, test = case.read()
     seed_everything(case.config.training.seed)
     plain = PlainPath.of(task, case.encoder, case.setting.max_length, pad_to_longest=True)
     encoded = plain.encode(train, training=True)
     steps = math.ceil(len(encoded.origin) / case.setting.batch_size)
     plain_training(case, plain, encoded, steps, pad_to_longest=True).run(steps)
-    theirs = task.metrics(test, plain.predictions(test))
-    rows = [
-        {"path": "ours", "score": case.score(ours)},
-        {"path": "plain", "score": case.score(theirs)},
-    ]
-    return rows, {
-        "metric": ", ".join(case.each.metric),
-        "train_rows": len(train),
-        "test_rows": len(test),
-        "ours": case.score(ours),
-        "plain": case.score(theirs),
-        "difference": 100 * (case.score(ours) - case.score(theirs)),
-        "difference_unit": "percentage points",
-    }
+    return case.score(task.metrics(test, plain.predictions(test)))
 
 
 if __name__ == "__main__":

@@ -114,7 +114,14 @@ class Case:
 
     @classmethod
     def of(
-        cls, suite: str, name: str, setting: Setting, seed: int, encoder: str, work: Path
+        cls,
+        suite: str,
+        name: str,
+        setting: Setting,
+        seed: int,
+        encoder: str,
+        work: Path,
+        validation_rows: int = VALIDATION_ROWS,
     ) -> Case:
         """From a suite that comes with the package; the rows are drawn by a fixed seed.
 
@@ -125,7 +132,7 @@ class Case:
         each = dataclasses.replace(
             found,
             max_train_rows=setting.train_rows,
-            max_validation_rows=VALIDATION_ROWS,
+            max_validation_rows=validation_rows,
             max_test_rows=setting.test_rows,
         )
         config = each.config(
