@@ -58,7 +58,7 @@ from benchmarks.finetuning_speed import plain_training, throughput
 from benchmarks.finetuning_table import table
 from benchmarks.plain_path import PlainPath
 from benchmarks.protocol import DATA
-from benchmarks.record import finish
+from benchmarks.record import COMMIT, finish
 from electra.errors import ElectraError
 from electra.evaluate import evaluate
 from electra.finetune import finetune
@@ -85,6 +85,11 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/finetuning"))
     parser.add_argument("--quick", action="store_true", help="a minute; nothing is recorded")
     parser.add_argument("--json", type=Path, help="instead of the file under benchmarks/results/")
+    parser.add_argument(
+        "--ours-again",
+        action="store_true",
+        help="score ours anew beside the plain path's score that is on record",
+    )
     given = parser.parse_args()
     results = RESULTS[given.suite]
     if given.table:
@@ -125,16 +130,19 @@ def _measure(given: argparse.Namespace, results: Path) -> None:
         about["seed"] = given.seed
     what = "throughput" if given.throughput else f"seed{given.seed}"
     file = given.json or (None if given.quick else results / f"{given.name}-{what}.json")
+    before = None
     if file is not None and file.is_file():
         check_same(file, about)
-        print(f"{file} is there: nothing to do")
-        return
+        if not given.ours_again:
+            print(f"{file} is there: nothing to do")
+            return
+        before = json.loads(file.read_text("utf-8"))
     keep_memory()
     case = Case.of(given.suite, given.name, setting, given.seed, encoder, given.work)
     if given.throughput:
         rows, summary = throughput(case, rounds=given.rounds, steps=given.steps)
     else:
-        rows, summary = scores(case)
+        rows, summary = scores(case, before)
     finish(rows, {**about, **summary}, json_file=file)
     shutil.rmtree(case.work, ignore_errors=True)
 
@@ -159,9 +167,15 @@ def _sha(about: Mapping[str, Any]) -> Any:
     return encoder.get("sha256", encoder.get("name"))
 
 
-def scores(case: Case) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Both paths trained for an epoch and scored on the test rows, as fractions."""
-    ours, theirs = our_score(case), plain_score(case)
+def scores(
+    case: Case, before: Mapping[str, Any] | None = None
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Both paths trained for an epoch and scored on the test rows, as fractions.
+
+    Where there is a record of before, the plain path's score is that one's, and so is its commit.
+    """
+    ours = our_score(case)
+    theirs = plain_score(case) if before is None else before["summary"]["plain"]
     _, train, test = case.read()
     rows = [{"path": "ours", "score": ours}, {"path": "plain", "score": theirs}]
     return rows, {
@@ -172,7 +186,13 @@ def scores(case: Case) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         "plain": theirs,
         "difference": 100 * (ours - theirs),
         "difference_unit": "percentage points",
+        "plain_commit": COMMIT if before is None else plain_commit(before),
     }
+
+
+def plain_commit(record: Mapping[str, Any]) -> str:
+    """The commit that the plain path of a record was scored at."""
+    return str(record["summary"].get("plain_commit", record["commit"]))
 
 
 def our_score(case: Case) -> float:

@@ -12,6 +12,7 @@ import torch
 from benchmarks.finetuning_case import Case
 from benchmarks.plain_path import Encoded, PlainPath, PlainTraining
 from electra.finetuning.one_task import Encoder, TaskData
+from electra.tasks.budget import in_parts
 from electra.tasks.task import Task
 from electra.training.device import seed_everything
 from electra.training.loop import fit
@@ -35,6 +36,7 @@ class OurTraining:
         """Seed torch before."""
         self._config = case.config
         device, seed = torch.device("cpu"), case.config.training.seed
+        self._training = in_parts(case.config.training, device)
         self.trained = TaskData(task, train, test).build(
             Encoder(case.encoder), case.config, device, seed
         )
@@ -51,7 +53,7 @@ class OurTraining:
             source=self.trained.source,
             state=self._state,
             budget=Budget(max_steps=self._state.step + steps),
-            config=self._config.training,
+            config=self._training,
             optimizer_config=self._config.optimizer,
             schedule=self._config.schedule,
             logging=self._config.logging,
@@ -59,7 +61,7 @@ class OurTraining:
             dtype=torch.float32,
             logger=_Silent(),
         )
-        return steps * self._config.training.global_batch_size
+        return steps * self._training.global_batch_size
 
 
 class _Silent:

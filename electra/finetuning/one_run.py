@@ -22,7 +22,7 @@ from electra.finetuning.one_task import Encoder, TaskData
 from electra.finetuning.several_tasks import SeveralTasks
 from electra.recipe import to_tables
 from electra.tasks.best import BestModel
-from electra.tasks.budget import in_steps
+from electra.tasks.budget import in_parts, in_steps
 from electra.training.checkpoint import CheckpointStore
 from electra.training.device import (
     keep_memory,
@@ -167,9 +167,8 @@ class _Attempt:
         self.optimizer = build_optimizer(
             self.trained.objective, config.optimizer, num_layers=self.trained.num_layers
         )
-        self.training = dataclasses.replace(
-            in_steps(config.training, self.trained.num_train), seed=seed
-        )
+        steps = in_steps(config.training, self.trained.num_train)
+        self.training = dataclasses.replace(in_parts(steps, device, world.size), seed=seed)
         self.budget = Budget.of(self.training, config.schedule.replay)
         self.store = CheckpointStore(
             run.checkpoints, keep=self.training.save_total_limit, world=world

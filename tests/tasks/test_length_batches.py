@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from electra.tasks.batches import Feature, LengthBatches, pad
+from electra.corpus.order import shuffled_ids
+from electra.tasks.batches import LEAST_WINDOWS, Feature, LengthBatches, pad
 
 
 def features(n: int, seed: int = 0) -> list[Feature]:
@@ -47,12 +48,33 @@ def test_micro_batches_and_ranks_read_the_same_examples() -> None:
     assert parts == source.ids(320, 16)
 
 
-def test_little_is_padded() -> None:
-    source = stream(2000, 20)
-    masks = [source.batch(p, 20)["attention_mask"] for p in range(0, 2000, 20)]
-    padded = 1 - sum(int(m.sum()) for m in masks) / sum(m.numel() for m in masks)
-    assert padded < 0.05
-    widths = [m.shape[1] for m in masks]
+def padded(source: LengthBatches, n: int, size: int) -> float:
+    masks = [source.batch(p, size)["attention_mask"] for p in range(0, n, size)]
+    return 1 - sum(int(m.sum()) for m in masks) / sum(m.numel() for m in masks)
+
+
+def test_little_is_padded_of_parts() -> None:
+    source = stream(1920, 32)
+    whole, quarters = padded(source, 1920, 32), padded(source, 1920, 8)
+    assert quarters < 0.4 * whole
+    assert quarters < 0.2
+    assert [len(set(source.ids(p, 32))) for p in range(0, 1920, 32)] == [32] * 60
+
+
+def test_batches_of_short_epochs_are_random_rows() -> None:
+    source, lengths = stream(1920, 32), np.array([len(f.input_ids) for f in features(1920)])
+    order = shuffled_ids(np.arange(1920, dtype=np.uint64), num_examples=1920, seed=0)
+    for first in range(0, 1920, 32):
+        ids = source.ids(first, 32)
+        assert sorted(ids) == sorted(order[first : first + 32].tolist())
+        assert lengths[ids].tolist() == sorted(lengths[ids])
+
+
+def test_batches_of_long_epochs_are_of_like_length() -> None:
+    n, size = LEAST_WINDOWS * 10 * 4, 4
+    source = stream(n, size)
+    assert padded(source, n, size) < 0.1
+    widths = [source.batch(p, size)["input_ids"].shape[1] for p in range(0, n, size)]
     assert widths != sorted(widths)
 
 
