@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from electra.config import FinetuneConfig
 from electra.errors import ConfigError, DataError, Interrupted, OutputExistsError
 from electra.tasks.batches import LengthBatches
-from electra.tasks.budget import in_steps, with_budget
+from electra.tasks.budget import in_parts, in_steps, with_budget
 from electra.tasks.predictor import Predictor
 from electra.tasks.text_classification import TextClassification
 from electra.training.loggers import read_metrics
@@ -134,8 +134,9 @@ def test_an_interrupted_run_resumes_to_the_same_bits(
 
 
 def test_micro_batches_do_not_change_the_run(home: Path, tmp_path: Path) -> None:
-    run(home, tmp_path / "a", {"max_steps": 4, "global_batch_size": 16})
-    run(home, tmp_path / "b", {"max_steps": 4, "global_batch_size": 16, "micro_batch_size": 4})
+    training = {"max_steps": 4, "global_batch_size": 16, "dtype": "float32"}
+    run(home, tmp_path / "a", {**training, "micro_batch_size": 16})
+    run(home, tmp_path / "b", {**training, "micro_batch_size": 4})
     a, b = (load_file(tmp_path / name / "model.safetensors") for name in ("a", "b"))
     for name in a:
         torch.testing.assert_close(a[name], b[name], atol=2e-4, rtol=1e-3)
@@ -236,6 +237,25 @@ def test_epochs_by_size_of_the_data() -> None:
     assert with_budget(given, 10).epochs is None
     steps = in_steps(config(training={"epochs": 2.5}).training, 100)
     assert (steps.max_steps, steps.epochs) == (8, None)
+
+
+@pytest.mark.parametrize(
+    ("size", "processes", "device", "given", "rows"),
+    [
+        (32, 1, "cpu", None, 8),
+        (32, 2, "cpu", None, 4),
+        (6, 1, "cpu", None, 3),
+        (7, 1, "cpu", None, None),
+        (32, 1, "cuda", None, None),
+        (32, 1, "cpu", 32, 32),
+        (32, 1, "cpu", "auto", "auto"),
+    ],
+)
+def test_a_step_in_parts(
+    size: int, processes: int, device: str, given: int | str | None, rows: int | str | None
+) -> None:
+    training = config(training={"global_batch_size": size, "micro_batch_size": given}).training
+    assert in_parts(training, torch.device(device), processes).micro_batch_size == rows
 
 
 @pytest.mark.parametrize(

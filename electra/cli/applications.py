@@ -199,8 +199,8 @@ def predict(
     ----------
     texts
         The texts; for a model of two sentences they come in twos. question-answering: question,
-        context. relation-extraction: with <e1> and <e2> around the entities. multiple-choice:
-        passage, question, options.
+        context. relation-extraction: with `<e1>...</e1>` and `<e2>...</e2>` around the entities.
+        multiple-choice: passage, question, options.
     model
         A folder that electra finetune wrote.
     input

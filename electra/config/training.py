@@ -143,8 +143,8 @@ class TrainingConfig:
     global_batch_size: int = option(128, "sequences a step, over all devices")
     micro_batch_size: int | Literal["auto"] | None = option(
         None,
-        "sequences a forward pass on one device; none: the whole batch at once; auto: as many as "
-        "the memory has room for",
+        "sequences a forward pass on one device; none: the whole batch at once (fine-tuning on a "
+        "CPU: a quarter); auto: as many as the memory has room for",
     )
     gradient_checkpointing: bool = option(
         False, "compute layers again in the backward pass instead of keeping them: less memory"

@@ -35,9 +35,9 @@ def in_steps(training: FinetuneTrainingConfig, rows: int) -> FinetuneTrainingCon
 def in_parts(
     training: FinetuneTrainingConfig, device: torch.device, processes: int = 1
 ) -> FinetuneTrainingConfig:
-    """On a CPU, where nothing was given, a step in four parts (or two): less padding, same gradient.
+    """On a CPU, if nothing was given, a step in four parts (or two): less padding, same gradient.
 
-    The stream sorts a batch by length, so the rows of a part are alike and the parts are not.
+    `LengthBatches` sorts a batch by length, so the rows of a part are of like length.
     """
     share = training.global_batch_size // processes
     parts = next((n for n in CPU_PARTS if share % n == 0), 1)

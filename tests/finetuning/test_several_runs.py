@@ -269,7 +269,7 @@ def test_a_search_is_a_function_of_its_seed_and_goes_on_where_it_stopped(
 
     def interrupted(self: LengthBatches, position: int, size: int) -> Any:
         calls.append(position)
-        if len(calls) == 25:
+        if len(calls) == 100:
             os.kill(os.getpid(), signal.SIGINT)
         return usual(self, position, size)
 
