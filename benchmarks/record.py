@@ -15,15 +15,18 @@ from electra.training.run_folder import write_text
 
 
 def _commit() -> str:
-    """The commit, marked where the tree has changes beside it."""
+    """The commit, marked where the tree has changes beside it; results are none."""
+    here = Path(__file__).parent
+    commit = _git("rev-parse", "--short=12", "HEAD", folder=here)
+    changed = _git("diff", "--name-only", "HEAD", "--", ":/", ":!results", folder=here)
+    return (commit or "unknown") + ("-dirty" if changed else "")
+
+
+def _git(*arguments: str, folder: Path) -> str:
     done = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
+        ["git", *arguments], cwd=folder, capture_output=True, text=True, check=False
     )
-    return done.stdout.strip() or "unknown"
+    return done.stdout.strip()
 
 
 def _module() -> str:
