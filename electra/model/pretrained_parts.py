@@ -36,6 +36,10 @@ _PADDED = 128
 """A table has less than this many rows more than the vocabulary has ids."""
 
 
+def _shape_of(model: ModelConfig) -> dict[str, Any]:
+    return dataclasses.asdict(model) | {"embedding_size": model.embedding_size or model.hidden_size}
+
+
 @dataclass(frozen=True)
 class PretrainedParts:
     """What a run begins with."""
@@ -51,7 +55,7 @@ class PretrainedParts:
         return [self.discriminator, *([self.generator] if self.generator else [])]
 
     def reshape(self, config: PretrainConfig) -> PretrainConfig:
-        """The recipe with the shape of the networks; whatever that changes is noted.
+        """The recipe with the shape of the networks; if it had one of its own, what changes is noted.
 
         A warm start would overwrite a generator that is given: it is left out.
 
@@ -67,14 +71,13 @@ class PretrainedParts:
                     f"{part.room} tokens"
                 )
         shape = self._shape(config.model)
-        before = dataclasses.asdict(config.model)
-        before["embedding_size"] = config.model.embedding_size or config.model.hidden_size
+        asked, unasked = _shape_of(config.model), _shape_of(ModelConfig())
         changed = [
-            f"{name} {value} (not {before[name]})"
+            f"{name} {value} (not {asked[name]})"
             for name, value in shape.items()
-            if value not in (None, before[name])
+            if value not in (None, asked[name])
         ]
-        if changed:
+        if changed and any(asked[name] != unasked[name] for name in shape):
             self.notes.append(f"the shape is that of the released weights: {', '.join(changed)}")
         objective = config.objective
         if self.generator is not None and objective.warm_start:

@@ -21,7 +21,7 @@ from transformers import (
     ModernBertForTokenClassification,
 )
 
-from electra.config import PretrainConfig
+from electra.config import DataConfig, ModelConfig, PretrainConfig, TrainingConfig
 from electra.corpus.tokenizer import load_tokenizer, save_tokenizer, vocabulary_hash
 from electra.errors import ConfigError
 from electra.model import released
@@ -128,6 +128,20 @@ def released_pair(folder: Path) -> tuple[ElectraForPreTraining, ElectraForMasked
             g.electra.embeddings.load_state_dict(d.electra.embeddings.state_dict())
         network.save_pretrained(folder / name)
     return d.eval(), g.eval()
+
+
+def test_a_recipe_without_a_shape_is_not_overruled(tmp_path: Path) -> None:
+    released_pair(tmp_path)
+    networks = {"discriminator": str(tmp_path / "d"), "generator": str(tmp_path / "g")}
+    config = PretrainConfig(
+        model=ModelConfig(**networks),  # type: ignore[arg-type]
+        data=DataConfig(max_length=32),
+        training=TrainingConfig(max_steps=10),
+    )
+    parts = open_parts(config)
+    assert parts is not None
+    assert parts.reshape(config).model.hidden_size == 48
+    assert not any("shape" in note for note in parts.notes)
 
 
 def test_a_pair_of_the_hub_against_plain_transformers(tmp_path: Path) -> None:
