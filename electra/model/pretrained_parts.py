@@ -55,7 +55,7 @@ class PretrainedParts:
         return [self.discriminator, *([self.generator] if self.generator else [])]
 
     def reshape(self, config: PretrainConfig) -> PretrainConfig:
-        """The recipe with the shape of the networks; if it had one of its own, what changes is noted.
+        """The recipe with the networks' shape; if it had one of its own, what changes is noted.
 
         A warm start would overwrite a generator that is given: it is left out.
 
