@@ -286,7 +286,9 @@ def test_a_result_is_kept_and_compared(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     line = f"--set sst2 --work {toy}/work --json {toy}/one.json --threads 1 --quick --model"
-    monkeypatch.setattr(finetuning, "scores", lambda case: ([{"path": "ours"}], {"ours": 0.5}))
+    monkeypatch.setattr(
+        finetuning, "scores", lambda case, before: ([{"path": "ours"}], {"ours": 0.5})
+    )
     measure(monkeypatch, f"{line} {encoder}")
     summary = json.loads((toy / "one.json").read_text("utf-8"))["summary"]
     assert summary["encoder"] == {**identity(encoder), "name": "bert"}

@@ -613,7 +613,7 @@ def learn(
     dev = write(folder / "dev.json.gz", toy(60, 1, unanswerable=unanswerable))
     flags = {
         "data": {"max_length": 32, "doc_stride": 8},
-        "training": {"epochs": 8, "global_batch_size": 16},
+        "training": {"epochs": 14, "global_batch_size": 16, "dtype": "float32"},
         "optimizer": {"learning_rate": learning_rate},
         "model": {"head": head},
     }
