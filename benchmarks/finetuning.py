@@ -100,6 +100,8 @@ def main() -> None:
         parser.error(f"--set is {given.name}; allowed: {', '.join(sets)}; or give --table")
     if given.throughput and given.name in SCORES_ONLY:
         parser.error(f"--throughput is not measured on {given.name}: its rows are too long")
+    if given.throughput and given.ours_again:
+        parser.error("--ours-again is for scores: the paths of --throughput take turns in one run")
     if given.suite != ENGLISH and given.model is None:
         parser.error(f"--suite {given.suite} wants an encoder of its language: give --model")
     if not DATA.is_dir():

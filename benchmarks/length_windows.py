@@ -1,10 +1,11 @@
 """Batches of like length: what do they cost in quality? Windows of 1 batch (any rows) and more.
 
-    python -m benchmarks.length_windows --set trec --json benchmarks/results/windows/trec.json
+    python -m benchmarks.length_windows --set trec --seeds 5
 
-Fine-tuning as in benchmarks/finetuning.py, scored on rows held back of the training data: no test
-set is read. A window is the number of batches that are sorted by length together; `plain` is the
-plain path of transformers, its rows in random order.
+Fine-tuning as in benchmarks/finetuning.py, of 2,000 rows and with a batch in one piece, scored on
+rows held back of the training data: no test set is read. A window is the number of batches that
+are sorted by length together; `plain` is the plain path of transformers, its rows in random order.
+The loss of the last steps is in what a run prints.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from benchmarks.record import finish
 from electra.tasks import batches
 from electra.training.device import keep_memory
 
-HELD_BACK = 1_000
+ROWS, HELD_BACK = 2_000, 1_000
 PLAIN = "plain"
 
 
@@ -40,14 +41,18 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     keep_memory()
-    setting = SETTINGS[ENGLISH][given.name]
+    setting = dataclasses.replace(SETTINGS[ENGLISH][given.name], train_rows=ROWS)
     found: dict[str, list[float]] = {}
     for seed in range(given.seeds):
         for path in (*map(str, given.windows), PLAIN):
             work = given.work / f"{given.name}-{path}"
             case = Case.of(ENGLISH, given.name, setting, seed, packaged(), work, HELD_BACK)
             files = dataclasses.replace(case.files, test=case.files.validation)
-            case = dataclasses.replace(case, files=files)
+            training = dataclasses.replace(
+                case.config.training, micro_batch_size=setting.batch_size
+            )
+            config = dataclasses.replace(case.config, training=training)
+            case = dataclasses.replace(case, files=files, config=config)
             if path == PLAIN:
                 score = plain_score(case)
             else:

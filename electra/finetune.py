@@ -132,7 +132,7 @@ def finetune(
         import_optuna()
     elif search_space is not None:
         raise ConfigError("--search-space is for --search N")
-    space = read_space(search_space, config)
+    space = read_space(search_space, config) if trials is not None else {}
     check_trackers(config.logging.trackers)
     world = join_world()
     try:

@@ -134,9 +134,10 @@ def test_an_interrupted_run_resumes_to_the_same_bits(
 
 
 def test_micro_batches_do_not_change_the_run(home: Path, tmp_path: Path) -> None:
-    training = {"max_steps": 4, "global_batch_size": 16, "dtype": "float32"}
-    run(home, tmp_path / "a", {**training, "micro_batch_size": 16})
-    run(home, tmp_path / "b", {**training, "micro_batch_size": 4})
+    # 20 divides no batch size of the search's space, which is another matter
+    training = {"max_steps": 4, "global_batch_size": 20, "dtype": "float32"}
+    run(home, tmp_path / "a", {**training, "micro_batch_size": 20})
+    run(home, tmp_path / "b", {**training, "micro_batch_size": 5})
     a, b = (load_file(tmp_path / name / "model.safetensors") for name in ("a", "b"))
     for name in a:
         torch.testing.assert_close(a[name], b[name], atol=2e-4, rtol=1e-3)
@@ -256,6 +257,11 @@ def test_a_step_in_parts(
 ) -> None:
     training = config(training={"global_batch_size": size, "micro_batch_size": given}).training
     assert in_parts(training, torch.device(device), processes).micro_batch_size == rows
+
+
+def test_weight_perturbation_reads_the_whole_batch() -> None:
+    training = config(training={"adversarial_weight_perturbation": 0.005}).training
+    assert in_parts(training, torch.device("cpu")) == training
 
 
 @pytest.mark.parametrize(

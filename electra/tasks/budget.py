@@ -12,6 +12,7 @@ from electra.config import BUDGETS, FinetuneConfig, FinetuneTrainingConfig
 EPOCHS = ((1_000, 20.0), (10_000, 10.0))
 """(rows below which, epochs); the 10, and the 3 for more, are the paper's (RTE, STS; the rest)."""
 CPU_PARTS = (4, 2)
+"""Micro-batches of a step, the first number that divides it."""
 
 
 def with_budget(config: FinetuneConfig, rows: int) -> FinetuneTrainingConfig:
@@ -37,10 +38,12 @@ def in_parts(
 ) -> FinetuneTrainingConfig:
     """On a CPU, if nothing was given, a step in four parts (or two): less padding, same gradient.
 
-    `LengthBatches` sorts a batch by length, so the rows of a part are of like length.
+    `LengthBatches` sorts a batch by length, so the rows of a part are of like length. Adversarial
+    weight perturbation moves the weights by the gradient of what is read at once: it gets all.
     """
     share = training.global_batch_size // processes
     parts = next((n for n in CPU_PARTS if share % n == 0), 1)
-    if training.micro_batch_size is not None or device.type != "cpu" or parts == 1:
+    whole = parts == 1 or training.adversarial_weight_perturbation > 0
+    if training.micro_batch_size is not None or device.type != "cpu" or whole:
         return training
     return dataclasses.replace(training, micro_batch_size=share // parts)
