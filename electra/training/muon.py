@@ -13,8 +13,9 @@ projections and vectors go to AdamW.
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import MutableMapping
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -23,6 +24,8 @@ from torch import Tensor, nn
 _LAYER = re.compile(r"\.layers?\.\d+\.")
 _FUSED = {"Wqkv": 3, "Wi": 2}
 """Name of a layer -> how many linear maps its weight holds, one below the other."""
+_A, _B, _C = 3.4445, -4.7750, 2.0315
+"""Of the iteration a x + b x^3 + c x^5."""
 
 
 def linear_maps(name: str, parameter: nn.Parameter) -> int:
@@ -32,24 +35,66 @@ def linear_maps(name: str, parameter: nn.Parameter) -> int:
     return next((maps for fused, maps in _FUSED.items() if name.endswith(f".{fused}.weight")), 1)
 
 
-class SplitMuon(torch.optim.Muon):
-    """`torch.optim.Muon` on each of the `maps` of a group's tensors; state by whole tensors."""
+class Muon(torch.optim.Optimizer):
+    """Matrices of one shape are made orthogonal together, a batch of them.
 
-    def _init_group(
-        self,
-        group: MutableMapping[str, Any],
-        params_with_grad: list[Tensor],
-        grads: list[Tensor],
-        muon_momentum_bufs: list[Tensor],
-    ) -> bool:
-        whole: tuple[list[Tensor], ...] = ([], [], [])
-        found: bool = super()._init_group(group, *whole)
-        # rows of a tensor are views of it: what is done to them in place is done to it
-        for tensors, parts in zip(
-            whole, (params_with_grad, grads, muon_momentum_bufs), strict=True
-        ):
-            parts += [part for tensor in tensors for part in tensor.chunk(group["maps"])]
-        return found
+    What `torch.optim.Muon` does one by one, in half of its time for small matrices on a CPU.
+    """
+
+    def __init__(
+        self, params: Iterable[dict[str, Any]], *, lr: float, weight_decay: float, momentum: float
+    ) -> None:
+        """Take groups of matrices, each with how many `maps` one holds (1)."""
+        super().__init__(
+            params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum, "maps": 1}
+        )
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """One update of every matrix that has a gradient."""
+        assert closure is None, "closures are not supported"
+        alike: dict[torch.Size, list[tuple[Tensor, Tensor, float]]] = {}
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    continue
+                parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                # chunks are views: what is done to them in place is done to the parameter
+                wholes = (parameter, self._looked_ahead(parameter, group["momentum"]))
+                for part, update in zip(*(w.chunk(group["maps"]) for w in wholes), strict=True):
+                    if part.size(0) > part.size(1):
+                        part, update = part.mT, update.mT
+                    rate = group["lr"] * 0.2 * math.sqrt(part.size(1))
+                    alike.setdefault(part.shape, []).append((part, update, rate))
+        for found in alike.values():
+            parts, updates, rates = zip(*found, strict=True)
+            for part, update, rate in zip(
+                parts, orthogonal(torch.stack(updates)), rates, strict=True
+            ):
+                part.add_(update, alpha=-rate)
+
+    def _looked_ahead(self, parameter: nn.Parameter, momentum: float) -> Tensor:
+        """Nesterov's: the gradient on its way to the momentum, which is a running mean of it."""
+        assert parameter.grad is not None
+        state = self.state[parameter]
+        if not state:
+            state["momentum_buffer"] = torch.zeros_like(parameter.grad)
+        state["momentum_buffer"].lerp_(parameter.grad, 1 - momentum)
+        return parameter.grad.lerp(state["momentum_buffer"], momentum)
+
+
+def orthogonal(matrices: Tensor, steps: int = 5) -> Tensor:
+    """About U V^T of each matrix U S V^T, in bfloat16; (N, rows, columns), rows <= columns.
+
+    The quintic Newton-Schulz iteration of the post, whose singular values end near 1, not at it.
+    """
+    x = matrices.bfloat16()
+    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)  # no singular value above 1
+    for _ in range(steps):
+        square = x @ x.mT
+        square = torch.baddbmm(square, square, square, beta=_B, alpha=_C)
+        x = torch.baddbmm(x, square, x, beta=_A)
+    return x
 
 
 class MuonWithAdam(torch.optim.Optimizer):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from electra.config import OptimizerConfig
 from electra.training.distributed import is_divided, own_share, whole
-from electra.training.muon import MuonWithAdam, SplitMuon, linear_maps
+from electra.training.muon import Muon, MuonWithAdam, linear_maps
 
 _LAYER = re.compile(r"\.layers?\.(\d+)\.")
 
@@ -108,11 +108,11 @@ def build_optimizer(
     adam = _adam([group for group in groups if not group["maps"]], config)
     if config.name != "muon":
         return adam
-    muon = SplitMuon(
+    muon = Muon(
         hidden,
         lr=config.learning_rate,
+        weight_decay=config.weight_decay,
         momentum=config.muon_momentum,
-        adjust_lr_fn="match_rms_adamw",
     )
     return MuonWithAdam(muon, adam)
 

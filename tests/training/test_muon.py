@@ -14,7 +14,7 @@ from electra.errors import ConfigError
 from electra.objectives.objective import build_objective
 from electra.recipe import resolve
 from electra.training.checkpoint import CheckpointStore
-from electra.training.muon import MuonWithAdam, linear_maps
+from electra.training.muon import Muon, MuonWithAdam, linear_maps
 from electra.training.optimizer import build_optimizer, clip_gradients, set_learning_rate
 from electra.training.schedule import TrainState
 from tests.shapes import tiny_config
@@ -76,6 +76,29 @@ def test_updates_follow_the_formula_for_each_map_of_a_tensor() -> None:
     assert torch.allclose(weight, p, atol=2e-3)
     together = orthogonal(looked_ahead)
     assert not torch.allclose(together * math.sqrt(3), torch.cat(updates), atol=0.1)
+
+
+@pytest.mark.parametrize("shape", [(6, 6), (4, 10), (10, 4)])
+def test_a_batch_of_matrices_is_updated_as_torchs_muon_does_one_by_one(
+    shape: tuple[int, int],
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    begin = torch.randn(3, *shape, generator=generator)
+    ours, theirs = ([nn.Parameter(p.clone()) for p in begin] for _ in range(2))
+    settings = {"lr": 0.1, "weight_decay": 0.2, "momentum": 0.9}
+    optimizers = (
+        Muon([{"params": ours}], **settings),
+        torch.optim.Muon(theirs, **settings, adjust_lr_fn="match_rms_adamw"),
+    )
+    for _ in range(4):
+        for one, two in zip(ours, theirs, strict=True):
+            one.grad = torch.randn(shape, generator=generator)
+            two.grad = one.grad.clone()
+        for optimizer in optimizers:
+            optimizer.step()
+    moved = (torch.stack(tuple(theirs)) - begin).abs().mean()
+    for one, two in zip(ours, theirs, strict=True):
+        assert (one - two).abs().max() < 0.03 * moved  # bfloat16
 
 
 def test_an_update_is_as_large_as_adamws() -> None:
