@@ -17,8 +17,9 @@ discriminator by the sum of log P(original)), SST-2 (8,000 rows, 2 epochs), STS-
 epochs each) and CoNLL-2003 (4,000 sentences, 3 epochs), fine-tuned at one rate with one seed.
 Choices are made on selection data (`quality_selection.toml`: rows held back of training,
 development sets, every second paradigm); `--official` scores the same run on the official sets and
-the other paradigms, for the last table alone. One JSON a (row, minutes, seed) under
-`benchmarks/results/quality/`.
+the other paradigms, for the last table alone. `--unscored` ends with the held-out losses: what
+rates and optimizers of one objective and mask rate are looked through by. One JSON a (row,
+minutes, seed) under `benchmarks/results/quality/`.
 """
 
 from __future__ import annotations
@@ -52,6 +53,8 @@ from electra.training.device import keep_memory
 TEXTS = ("enwiki", "novels_en")
 SIX = ("blimp", "sst2", "stsb", "rte", "trec", "conll2003")
 """The scores, in the order of tables."""
+SCORED = ("official", "selection")
+"""What runs are scored on, the sets of the last table and those that choose."""
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "quality"
 REFERENCE = HERE / "results" / "quality_reference.json"
@@ -122,7 +125,9 @@ def main() -> None:
     parser.add_argument("--name", help="of the row with what --set changes")
     parser.add_argument("--set", dest="changes", action="append", default=[], metavar="A.B=VALUE")
     parser.add_argument("--vocabulary", type=int, default=VOCABULARY)
-    parser.add_argument("--official", action="store_true", help="score on the official sets")
+    scored = parser.add_mutually_exclusive_group()
+    scored.add_argument("--official", action="store_true", help="score on the official sets")
+    scored.add_argument("--unscored", action="store_true", help="held-out losses alone")
     parser.add_argument("--reference", action="store_true", help="time the reference's step")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--list", action="store_true")
@@ -233,14 +238,15 @@ def _run(given: argparse.Namespace, corpus: Corpus, console: Console) -> None:
     trained = time.monotonic() - started
     started = time.monotonic()
     pairs = 10 if given.quick else protocol.PAIRS
-    scores = _scores(run, official=given.official, pairs=pairs, quick=given.quick)
+    kind = "official" if given.official else "unscored" if given.unscored else "selection"
+    scores = _scores(run, kind=kind, pairs=pairs, quick=given.quick) if kind in SCORED else {}
     states = token_states(str(run / "encoder"), corpus)
     summary = {
         "name": name,
         **{key: value for key, value in planned.items() if key != "budget"},
         "minutes": given.minutes,
         "seed": given.seed,
-        "scored_on": "official" if given.official else "selection",
+        "scored_on": kind,
         "steps": report["steps"],
         "tokens": report["tokens"],
         "parameters": report.get("parameters"),
@@ -251,9 +257,9 @@ def _run(given: argparse.Namespace, corpus: Corpus, console: Console) -> None:
         "seconds_of_this_training": trained,
         "seconds_of_scoring": time.monotonic() - started,
     }
-    kind = "official" if given.official else "selection"
     file = RESULTS / kind / f"{name}-{given.minutes:g}min-seed{given.seed}.json"
-    rows = [{key: summary[key] for key in ("name", *SIX, "mean")}]
+    columns = ("name", *SIX, "mean") if scores else ("name", *report["metrics"])
+    rows = [{key: summary[key] for key in columns}]
     finish(rows, summary, json_file=None)
     if given.json or not given.quick:
         write(rows, {**summary, "config": dataclasses.asdict(config)}, given.json or file)
@@ -265,14 +271,13 @@ def paradigms(*, official: bool) -> list[str]:
     return names[1::2] if official else names[::2]
 
 
-def _scores(run: Path, *, official: bool, pairs: int, quick: bool) -> dict[str, Any]:
+def _scores(run: Path, *, kind: str, pairs: int, quick: bool) -> dict[str, Any]:
     """The six scores as fractions, their mean, and the generator's minimal pairs."""
-    kind = "official" if official else "selection"
     work = run.with_name(run.name + f"-{kind}")
     pairs_folder = work / "blimp"
     shutil.rmtree(pairs_folder, ignore_errors=True)
     pairs_folder.mkdir(parents=True)
-    for name in paradigms(official=official):
+    for name in paradigms(official=kind == "official"):
         (pairs_folder / name).symlink_to((protocol.DATA / "blimp" / name).resolve())
     found = protocol.blimp(run, pairs=pairs, folder=pairs_folder)
     result = benchmark(

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import objectives, protocol
-from benchmarks.quality_per_minute import SIX
+from benchmarks.quality_per_minute import SCORED, SIX
 
 Runs = dict[tuple[str, int], dict[str, Any]]
 """Results by row and seed."""
@@ -62,8 +62,9 @@ def benchmarks_page() -> str:
     if not (ROOT / "benchmarks" / "results" / "gpu.json").is_file():
         lines += _not_measured()
     lines += _objectives()
-    for kind in ("official", "selection"):
+    for kind in SCORED:
         lines += _quality(kind)
+    lines += _losses()
     return "\n".join(lines) + "\n"
 
 
@@ -164,6 +165,25 @@ def _quality(kind: str) -> list[str]:
         "",
         "Scores in percent; minutes of one processor, from raw text; rank is the effective rank of",
         "the encoder's token states. The command of each row is in its JSON.",
+        "",
+        *_table(rows),
+    ]
+
+
+def _losses() -> list[str]:
+    """Runs of the track that were not scored: what was looked through by held-out losses."""
+    files = sorted((ROOT / "benchmarks" / "results" / "quality" / "unscored").glob("*.json"))
+    found = [load(f"quality/unscored/{file.stem}")["summary"] for file in files]
+    if not found:
+        return []
+    columns = ("minutes", "name", "seed", "steps", "encoder_mlm_loss", "generator_loss")
+    rows = [{key: run.get(key) for key in columns} for run in found]
+    rows.sort(key=lambda row: (-row["minutes"], row["name"], row["seed"]))
+    return [
+        "",
+        "## quality per minute: held-out losses",
+        "",
+        "    python -m benchmarks.quality_per_minute --row ROW --minutes MINUTES --unscored",
         "",
         *_table(rows),
     ]
