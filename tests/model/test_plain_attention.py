@@ -62,6 +62,22 @@ def test_states_and_gradients_are_those_of_eager_attention(family: str) -> None:
         assert torch.allclose(one, other, atol=1e-4, rtol=1e-4)
 
 
+def test_rotary_heads_by_rows_with_positions_of_their_own() -> None:
+    ids = torch.randint(5, 40, (3, 24), generator=torch.Generator().manual_seed(1))
+    positions = torch.arange(24) + torch.tensor([[0], [7], [30]])
+    model, other = network("modernbert").eval(), network("modernbert").eval()
+    plain_attention.use_attention(other, plain_attention.NAME)
+    kinds = {type(m) for m in other.modules()}
+    assert plain_attention.RotaryHeadsAttention in kinds
+    with torch.no_grad():
+        one, two = (n(ids, position_ids=positions).last_hidden_state for n in (model, other))
+        same = model(ids).last_hidden_state
+    assert torch.allclose(one, two, atol=1e-5)
+    assert torch.allclose(one[1:], same[1:], atol=1e-4)  # differences count alone
+    plain_attention.use_attention(other, "sdpa")
+    assert not any(isinstance(m, plain_attention.RotaryHeadsAttention) for m in other.modules())
+
+
 @pytest.mark.parametrize("family", ["electra", "modernbert"])
 def test_dropout_is_that_of_eager_attention_on_average(family: str) -> None:
     ids = torch.arange(5, 21).view(1, 16)
