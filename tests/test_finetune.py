@@ -259,11 +259,6 @@ def test_a_step_in_parts(
     assert in_parts(training, torch.device(device), processes).micro_batch_size == rows
 
 
-def test_weight_perturbation_reads_the_whole_batch() -> None:
-    training = config(training={"adversarial_weight_perturbation": 0.005}).training
-    assert in_parts(training, torch.device("cpu")) == training
-
-
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [

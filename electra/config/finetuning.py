@@ -71,14 +71,6 @@ class FinetuneTrainingConfig(TrainingConfig):
         "alpha of R-Drop: two passes with other dropout are to agree (its paper: 0.1 to 1); twice "
         "the time",
     )
-    adversarial_weight_perturbation: float = option(
-        0.0,
-        "train the loss at weights moved uphill by this share of their norm, 0.005 for one; twice "
-        "the time",
-    )
-    adversarial_start: float = option(
-        0.3, "share of the budget after which adversarial weight perturbation begins"
-    )
     metric_for_best_model: str | None = option(
         None, "the metric that the best is chosen by, higher is better; none: the task's own"
     )
@@ -112,14 +104,6 @@ class FinetuneTrainingConfig(TrainingConfig):
         smoothing = self.label_smoothing
         require(0 <= smoothing < 1, "training.label-smoothing", smoothing, "[0, 1)")
         require(self.r_drop >= 0, "training.r-drop", self.r_drop, "0 or more")
-        size, start = self.adversarial_weight_perturbation, self.adversarial_start
-        require(0 <= size < 1, "training.adversarial-weight-perturbation", size, "[0, 1)")
-        require(0 <= start < 1, "training.adversarial-start", start, "[0, 1)")
-        if size and not self.train_encoder:
-            raise ConfigError(
-                f"--training.adversarial-weight-perturbation is {size} and "
-                "--training.train-encoder false; it moves the encoder's weights, so give one"
-            )
         positive(self, "training", "early_stopping_patience")
         require(self.restarts >= 0, "training.restarts", self.restarts, "0 or more")
         if self.epochs is not None:

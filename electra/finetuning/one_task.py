@@ -134,8 +134,6 @@ class TrainedTask:
             label_smoothing=training.label_smoothing,
             train_encoder=training.train_encoder,
             r_drop=training.r_drop,
-            adversarial_weight_perturbation=training.adversarial_weight_perturbation,
-            adversarial_start=training.adversarial_start,
         ).to(device)
         self.predictor = Predictor(
             task, self.model, self.tokenizer, device=device, dtype=inference_dtype(device)

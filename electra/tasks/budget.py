@@ -38,12 +38,10 @@ def in_parts(
 ) -> FinetuneTrainingConfig:
     """On a CPU, if nothing was given, a step in four parts (or two): less padding, same gradient.
 
-    `LengthBatches` sorts a batch by length, so the rows of a part are of like length. Adversarial
-    weight perturbation moves the weights by the gradient of what is read at once: it gets all.
+    `LengthBatches` sorts a batch by length, so the rows of a part are of like length.
     """
     share = training.global_batch_size // processes
     parts = next((n for n in CPU_PARTS if share % n == 0), 1)
-    whole = parts == 1 or training.adversarial_weight_perturbation > 0
-    if training.micro_batch_size is not None or device.type != "cpu" or whole:
+    if training.micro_batch_size is not None or device.type != "cpu" or parts == 1:
         return training
     return dataclasses.replace(training, micro_batch_size=share // parts)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor, nn
 
 from electra.errors import ConfigError
-from electra.tasks.regularizers import layer_matrices, perturbed
 from electra.tasks.task import Task, TaskLoss
 from electra.training.loop import Batch, StepOutput
 from electra.training.noise import Noise
@@ -33,19 +31,15 @@ class FinetuneObjective(nn.Module):
         label_smoothing: float = 0.0,
         train_encoder: bool = True,
         r_drop: float = 0.0,
-        adversarial_weight_perturbation: float = 0.0,
-        adversarial_start: float = 0.3,
     ) -> None:
-        """The options are those of `electra.tasks.regularizers`.
+        """Take a task and its model.
 
         Args:
             task: what is learned.
             model: from the task's `build_model`.
             label_smoothing: share of the target spread over all labels.
             train_encoder: false: only the head gets gradients.
-            r_drop: alpha of R-Drop; 0: one pass.
-            adversarial_weight_perturbation: by what share of its norm each matrix is moved; 0: off.
-            adversarial_start: the share of the budget from which on it is.
+            r_drop: alpha of R-Drop (`electra.tasks.regularizers`); 0: one pass.
 
         Raises:
             ConfigError: R-Drop for a task without a divergence, or a model without dropout.
@@ -55,9 +49,6 @@ class FinetuneObjective(nn.Module):
         self.model = model
         self.label_smoothing = label_smoothing
         self.r_drop = r_drop
-        self.perturbation = adversarial_weight_perturbation
-        self.perturbation_start = adversarial_start
-        self._perturbs = False
         self._divergence = task.divergence()
         if r_drop and self._divergence is None:
             raise ConfigError(
@@ -76,29 +67,16 @@ class FinetuneObjective(nn.Module):
                     parameter.requires_grad_(True)
 
     def begin_step(self, progress: float) -> None:
-        """From `adversarial_start` on the weights are moved."""
-        self._perturbs = self.perturbation > 0 and progress >= self.perturbation_start
+        """Nothing depends on the step."""
 
     def prepare(self, batch: Batch, noise: Noise) -> tuple[Batch, dict[str, Tensor]]:
         """The targets are in the batch already (`labels`); count them."""
         return batch, {_LOSS: self.task.num_targets(batch["labels"])}
 
     def forward(self, batch: Batch, noise: Noise) -> StepOutput:
-        """The task's loss, summed over targets; dropout draws from torch's own generator.
-
-        With perturbation the loss is that at the moved weights, each micro-batch moving them by
-        its own gradient, and the metrics are those at the weights as they are, `clean_loss` too.
-        """
+        """The task's loss, summed over targets; dropout draws from torch's own generator."""
         loss = self._loss(batch)
-        if not self._perturbs:
-            return StepOutput(losses={_LOSS: loss.total}, metrics=loss.metrics)
-        matrices = layer_matrices(self.model, self.model.base_model_prefix + ".")
-        clean = (loss.total.detach(), self.task.num_targets(batch["labels"]))
-        moved = perturbed(loss.total, matrices, self.perturbation)
-        called = _Called(self.model, self._loss)
-        weights = {f"model.{name}": weight for name, weight in moved.items()}
-        there: TaskLoss = torch.func.functional_call(called, weights, (batch,))
-        return StepOutput(losses={_LOSS: there.total}, metrics=loss.metrics | {"clean_loss": clean})
+        return StepOutput(losses={_LOSS: loss.total}, metrics=loss.metrics)
 
     def _loss(self, batch: Batch) -> TaskLoss:
         """Of one pass, or of R-Drop's two; the metrics are the first one's."""
@@ -117,19 +95,6 @@ class FinetuneObjective(nn.Module):
         logits = self.task.logits(self.model, inputs, batch["labels"]).float()
         loss = self.task.loss(logits, batch["labels"], label_smoothing=self.label_smoothing)
         return loss, logits
-
-
-class _Called(nn.Module):
-    """A function of a model as a module's forward, for `torch.func.functional_call`."""
-
-    def __init__(self, model: nn.Module, function: Callable[[Batch], TaskLoss]) -> None:
-        super().__init__()
-        self.model = model
-        self.function = function
-
-    def forward(self, batch: Batch) -> TaskLoss:
-        """What the function gives."""
-        return self.function(batch)
 
 
 def _has_dropout(model: PreTrainedModel) -> bool:

@@ -1,20 +1,16 @@
-"""Two ways to train that cost a second pass: R-Drop and adversarial weight perturbation.
+"""R-Drop (Wu et al. 2021, arXiv 2106.14448): two passes over a batch are to agree.
 
-R-Drop (Wu et al. 2021, arXiv 2106.14448): a batch is read twice, with other dropout, and the two
-answers are pulled together. The paper's loss (equation 4) is CE1 + CE2 + alpha KL, where KL is half
-the sum of both directions. Here it is half of that, so that without disagreement it is the loss of
-one pass, and alpha means what it means in the paper. Both passes learn.
-
-Adversarial weight perturbation (Wu, Xia and Wang 2020, arXiv 2004.05884): the loss that is trained
-is the one at the weights moved uphill, each matrix by a share of its own norm along its gradient.
+A batch is read twice, with other dropout, and the two answers are pulled together. The paper's loss
+(equation 4) is CE1 + CE2 + alpha KL, where KL is half the sum of both directions. Here it is half
+of that, so that without disagreement it is the loss of one pass, and alpha means what it means in
+the paper. Both passes learn.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 Divergence = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Logits, logits, targets -> how much the answers differ; a scalar, summed over the targets."""
@@ -84,48 +80,3 @@ def tag_divergence(
     of_words = [(x[..., num_tags:] * is_word[..., None]).sum(1) for x in (logits_a, logits_b)]
     mean_a, mean_b = (x / words.clamp(min=1)[:, None] for x in of_words)  # [B, intents]
     return total + (symmetric_kl(mean_a, mean_b) * words).sum()
-
-
-def layer_matrices(module: nn.Module, prefix: str) -> dict[str, nn.Parameter]:
-    """What adversarial perturbation moves: the trained matrices of an encoder's layers.
-
-    Not its embeddings: of them a batch reads few rows, and a step by the norm of all would be one
-    far beyond the norm of these.
-
-    Args:
-        module: what holds the encoder.
-        prefix: of the encoder's parameters, with the dot.
-    """
-    return {
-        name: parameter
-        for name, parameter in module.named_parameters()
-        if name.startswith(prefix)
-        and parameter.requires_grad
-        and parameter.ndim >= 2
-        and "embeddings" not in name
-    }
-
-
-def perturbed(
-    loss: Tensor, parameters: Mapping[str, nn.Parameter], size: float
-) -> dict[str, Tensor]:
-    """Each matrix w at w + size ||w|| g / ||g||, g its gradient; gradients flow to w unchanged.
-
-    The graph of `loss` is used up.
-
-    Args:
-        loss: a scalar.
-        parameters: by name; one that the loss does not depend on stays as it is.
-        size: relative step.
-    """
-    # a backward pass is not autocast again; casts that were kept have lost their graph
-    with torch.autocast(loss.device.type, enabled=False):
-        found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
-    torch.clear_autocast_cache()
-    moved: dict[str, Tensor] = {}
-    for (name, weight), gradient in zip(parameters.items(), found, strict=True):
-        if gradient is None:
-            continue
-        norm = gradient.norm().clamp(min=torch.finfo(gradient.dtype).tiny)
-        moved[name] = weight + (size * weight.detach().norm() / norm) * gradient
-    return moved

@@ -175,19 +175,6 @@ def test_a_checkpoint_brings_adapters_back(families: dict[str, Path], tmp_path: 
         assert torch.equal(again.state_dict()[name], tensor), name
 
 
-def test_perturbation_moves_the_adapters_alone(families: dict[str, Path]) -> None:
-    model = adapted(families["electra"])
-    objective = FinetuneObjective(TASK, model, adversarial_weight_perturbation=0.1)
-    train(objective)
-    objective.eval()
-    objective.begin_step(1.0)
-    output = objective(batch(), Noise(0))
-    clean = output.metrics["clean_loss"][0]
-    output.losses["task_loss"].backward()
-    assert output.losses["task_loss"] > clean
-    assert all((p.grad is not None) == p.requires_grad for p in model.parameters())
-
-
 def test_what_cannot_be_is_said_in_a_line(
     families: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

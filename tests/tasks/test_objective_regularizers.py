@@ -1,4 +1,3 @@
-import copy
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +47,7 @@ def by_hand(model: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
     return F.cross_entropy(logits, batch["labels"], reduction="sum"), logits
 
 
-def test_without_either_the_loss_is_that_of_one_pass_to_the_bit(encoders: dict[str, Path]) -> None:
+def test_without_it_the_loss_is_that_of_one_pass_to_the_bit(encoders: dict[str, Path]) -> None:
     model, batch = build(encoders["electra"]), make_batch()
     objective = FinetuneObjective(TASK, model)
     objective.train()
@@ -143,70 +142,14 @@ def test_every_task_says_how_it_diverges() -> None:
     assert SCORES.divergence() is None
 
 
-def encoder_matrices(model: Any) -> list[tuple[str, Any]]:
-    return [
-        (name, p)
-        for name, p in model.named_parameters()
-        if name.startswith("electra.encoder.") and p.ndim == 2
-    ]
-
-
-def test_perturbed_loss_is_that_of_weights_edited_and_restored(encoders: dict[str, Path]) -> None:
-    model, batch = build(encoders["electra"]), make_batch()
-    slow = copy.deepcopy(model).eval()
-    before = {name: p.clone() for name, p in model.named_parameters()}
-    objective = FinetuneObjective(TASK, model, adversarial_weight_perturbation=0.02)
-    objective.eval()
-    output = step(objective, batch)
-    output.losses["task_loss"].backward()
-    assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
-
-    clean, _ = by_hand(slow, batch)
-    clean.backward()
-    assert len(encoder_matrices(slow)) == 2 * 6
-    for _, p in encoder_matrices(slow):
-        p.data += 0.02 * p.norm() * p.grad / p.grad.norm()
-    slow.zero_grad()
-    there, _ = by_hand(slow, batch)
-    there.backward()
-    torch.testing.assert_close(output.losses["task_loss"], there)
-    assert there > clean
-    assert output.metrics["clean_loss"][0].item() == pytest.approx(clean.item())
-    for (name, p), q in zip(model.named_parameters(), slow.parameters(), strict=True):
-        assert (p.grad is None) == (q.grad is None), name
-        if p.grad is not None:
-            torch.testing.assert_close(p.grad, q.grad)
-
-
-def test_perturbation_begins_at_its_share_of_the_budget(encoders: dict[str, Path]) -> None:
-    objective = FinetuneObjective(
-        TASK,
-        build(encoders["electra"]),
-        adversarial_weight_perturbation=0.05,
-        adversarial_start=0.5,
-    )
-    objective.train()
-    torch.manual_seed(11)
-    plain, _ = by_hand(objective.model, make_batch())
-    assert torch.equal(step(objective, make_batch(), 0.49).losses["task_loss"], plain)
-    assert "clean_loss" in step(objective, make_batch(), 0.5).metrics
-
-
 @pytest.mark.parametrize("family", ["electra", "modernbert"])
-def test_both_together_in_bfloat16_give_gradients_to_all(
-    encoders: dict[str, Path], family: str
-) -> None:
-    objective = FinetuneObjective(
-        TASK,
-        build(encoders[family], dropout=0.1),
-        r_drop=1.0,
-        adversarial_weight_perturbation=0.01,
-    )
+def test_r_drop_in_bfloat16_gives_gradients_to_all(encoders: dict[str, Path], family: str) -> None:
+    objective = FinetuneObjective(TASK, build(encoders[family], dropout=0.1), r_drop=1.0)
     objective.train()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         output = step(objective, make_batch())
     output.losses["task_loss"].backward()
-    assert {"divergence", "clean_loss"} <= set(output.metrics)
+    assert "divergence" in output.metrics
     parameters = [p for _, p in objective.named_parameters()]
     assert all(p.grad is not None and p.grad.isfinite().all() for p in parameters)
     assert all(p.grad.any() for p in parameters if p.ndim == 2)  # type: ignore[union-attr]
@@ -215,10 +158,6 @@ def test_both_together_in_bfloat16_give_gradients_to_all(
 def test_settings_that_cannot_be() -> None:
     with pytest.raises(ConfigError, match=r"training\.r-drop is -1; allowed: 0 or more"):
         FinetuneTrainingConfig(r_drop=-1)
-    with pytest.raises(ConfigError, match=r"adversarial-start is 1\.5; allowed: \[0, 1\)"):
-        FinetuneTrainingConfig(adversarial_start=1.5)
-    with pytest.raises(ConfigError, match=r"moves the encoder's weights, so give one"):
-        FinetuneTrainingConfig(adversarial_weight_perturbation=0.01, train_encoder=False)
     with pytest.raises(ConfigError, match=r"lora-r is 4, which is for --model\.adapter lora alone"):
         HeadConfig(lora_r=4)
     with pytest.raises(ConfigError, match="an adapter is how the encoder learns, so give one"):
