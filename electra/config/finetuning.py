@@ -66,11 +66,6 @@ class FinetuneTrainingConfig(TrainingConfig):
     class_weights: Literal["none", "balanced"] = option(
         "none", "balanced: labels count by the inverse of how often training has them"
     )
-    r_drop: float = option(
-        0.0,
-        "alpha of R-Drop: two passes with other dropout are to agree (its paper: 0.1 to 1); twice "
-        "the time",
-    )
     metric_for_best_model: str | None = option(
         None, "the metric that the best is chosen by, higher is better; none: the task's own"
     )
@@ -103,7 +98,6 @@ class FinetuneTrainingConfig(TrainingConfig):
         )
         smoothing = self.label_smoothing
         require(0 <= smoothing < 1, "training.label-smoothing", smoothing, "[0, 1)")
-        require(self.r_drop >= 0, "training.r-drop", self.r_drop, "0 or more")
         positive(self, "training", "early_stopping_patience")
         require(self.restarts >= 0, "training.restarts", self.restarts, "0 or more")
         if self.epochs is not None:

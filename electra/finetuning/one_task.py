@@ -133,7 +133,6 @@ class TrainedTask:
             self.model,
             label_smoothing=training.label_smoothing,
             train_encoder=training.train_encoder,
-            r_drop=training.r_drop,
         ).to(device)
         self.predictor = Predictor(
             task, self.model, self.tokenizer, device=device, dtype=inference_dtype(device)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TextIO
 
@@ -28,7 +27,6 @@ from electra.tasks.heads import probabilities, with_text_head
 from electra.tasks.inputs import CHUNK, is_json, open_input
 from electra.tasks.model_folder import load_config, load_with_head
 from electra.tasks.passages import Frame, best_stretch
-from electra.tasks.regularizers import Divergence, option_divergence
 from electra.tasks.task import Logits, Prediction, Task, TaskLoss
 
 if TYPE_CHECKING:
@@ -225,10 +223,6 @@ class MultipleChoice(Task[ChoiceExample]):
         answers = logits.masked_fill(absent, float("-inf")).argmax(-1)
         correct = (answers == right.argmax(-1)).sum()
         return TaskLoss(-(goal * chances).sum(), {"accuracy": (correct, len(targets))})
-
-    def divergence(self) -> Divergence:
-        """Of the chances of the options that are there."""
-        return partial(option_divergence, absent=ABSENT)
 
     def decode(
         self,

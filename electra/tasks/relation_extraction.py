@@ -23,7 +23,6 @@ from electra.tasks.batches import Feature
 from electra.tasks.inputs import CHUNK, STDIN, file_and_splits, is_json, open_input
 from electra.tasks.label_losses import balanced_weights
 from electra.tasks.labels import require_known
-from electra.tasks.regularizers import Divergence, class_divergence
 from electra.tasks.relation_files import (
     ColumnNames,
     RelationExample,
@@ -192,10 +191,6 @@ class RelationExtraction(SequenceClassifier[RelationExample]):
             types = [0] * len(ids) if token_types else None
             features.append(Feature(number, ids, types, target))
         return features
-
-    def divergence(self) -> Divergence:
-        """Of the labels' chances."""
-        return class_divergence
 
     def metrics(
         self, examples: Sequence[RelationExample], predictions: Sequence[Prediction]

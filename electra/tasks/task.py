@@ -25,7 +25,6 @@ from electra.config import FinetuneConfig, HeadConfig, LabelledDataConfig
 from electra.errors import ConfigError, DataError, did_you_mean
 from electra.tasks.batches import Feature
 from electra.tasks.cases import Case, labelled_cases
-from electra.tasks.regularizers import Divergence
 from electra.training.loop import Batch
 from electra.training.run_folder import write_text
 
@@ -200,10 +199,6 @@ class Task(ABC, Generic[E]):
     @abstractmethod
     def loss(self, logits: Tensor, targets: Tensor, *, label_smoothing: float = 0.0) -> TaskLoss:
         """The loss of a batch, summed over targets."""
-
-    def divergence(self) -> Divergence | None:
-        """How R-Drop compares two answers; none: the task has no classes to compare."""
-        return None
 
     def tuned(
         self, examples: Sequence[E], features: Sequence[Feature], logits: Sequence[Logits]

@@ -45,7 +45,6 @@ from electra.tasks.labels import (
     listed,
     number,
 )
-from electra.tasks.regularizers import OF_PROBLEM_TYPE, Divergence
 from electra.tasks.sequence_classifier import SequenceClassifier, same_answer
 from electra.tasks.task import Logits, Prediction, TaskLoss
 from electra.tasks.text_inputs import check_pair, open_texts, text_examples
@@ -307,10 +306,6 @@ class TextClassification(SequenceClassifier[LabelledExample]):
             return super().loss(logits, targets, label_smoothing=label_smoothing)
         weights = self.class_weights
         return binary_cross_entropy(logits, targets, weights, label_smoothing=label_smoothing)
-
-    def divergence(self) -> Divergence | None:
-        """Of the labels' chances; scores have none."""
-        return OF_PROBLEM_TYPE.get(self.problem_type)
 
     def _logits(
         self, features: Sequence[Feature], logits: Sequence[Logits], count: int

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TextIO
 
@@ -31,7 +31,6 @@ from electra.tasks.batches import Feature
 from electra.tasks.cases import Case, entity_cases
 from electra.tasks.heads import with_text_head
 from electra.tasks.model_folder import load_config, load_with_head
-from electra.tasks.regularizers import Divergence, tag_divergence
 from electra.tasks.tag_schemes import BIO, IOB1, Tagset, entities_of, tags_of
 from electra.tasks.tagged_data import (
     TaggedExample,
@@ -300,10 +299,6 @@ class TokenClassification(Task[TaggedExample]):
             total = total + (each * words).sum()
             metrics["intent_accuracy"] = ((mean.argmax(-1) == intents).sum(), len(intents))
         return TaskLoss(total, metrics)
-
-    def divergence(self) -> Divergence:
-        """Of the words' tags, and of intents as the loss counts them."""
-        return partial(tag_divergence, num_tags=len(self.tagset.names), ignored=IGNORED)
 
     def decode(
         self,

@@ -292,7 +292,7 @@ def test_bounds_are_of_the_kind_that_the_field_is() -> None:
 
     assert _is_whole("model.lora_r")
     assert _is_whole("training.early_stopping_patience")
-    assert not _is_whole("training.r_drop")
+    assert not _is_whole("training.label_smoothing")
     assert not _is_whole("training.epochs")
 
 
