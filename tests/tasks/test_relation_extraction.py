@@ -398,7 +398,7 @@ def trained(
     home = tmp_path_factory.mktemp("relations")
     flags = {
         "training": {"epochs": 30, "global_batch_size": 16, "dtype": "float32"},
-        "optimizer": {"learning_rate": 5e-3, "layerwise_lr_decay": 1.0},
+        "optimizer": {"learning_rate": 3e-3, "layerwise_lr_decay": 1.0},
     }
     result = finetune(
         model=str(encoders["modernbert"]),
