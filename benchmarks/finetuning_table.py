@@ -51,6 +51,8 @@ def table(folder: Path, file: Path, suite: str) -> None:
         "encoder": first["encoder"],
         "units": UNITS,
         "commits": sorted({r["commit"] for r in found.values()}),
+        "machines_of_scores": _machines(found, speed=False),
+        "machines_of_speeds": _machines(found, speed=True),
     }
     speed_sets = SPEED_SETS[suite]
     fast = [r for r in rows if r["set"] in speed_sets and r["train_speedup"] is not None]
@@ -72,6 +74,12 @@ def table(folder: Path, file: Path, suite: str) -> None:
     )
     summary["not_in_the_minimum"] = [r["set"] for r in rows if r["set"] in SHOWN_ONLY]
     finish(rows, summary, json_file=file)
+
+
+def _machines(found: Mapping[str, Any], *, speed: bool) -> list[str]:
+    """Processors that scores or speeds were measured on; the table may be made on another."""
+    of_kind = (r for name, r in found.items() if name.endswith("-throughput") == speed)
+    return sorted({str(record["machine"]["processor"]) for record in of_kind})
 
 
 def _row(name: str, runs: Sequence[Mapping[str, Any]], speed: Mapping[str, Any]) -> dict[str, Any]:

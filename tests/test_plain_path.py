@@ -339,7 +339,9 @@ SPEEDS = {
 
 def write_result(folder: Path, name: str, **summary: Any) -> None:
     about = {"set": name.partition("-")[0], "encoder": {"sha256": "e"}, "setting": SETTING}
-    record = {"commit": "abc", "summary": about | summary}
+    processor = "fast" if name.endswith("throughput") else "slow"
+    machine = {"processor": processor}
+    record = {"commit": "abc", "machine": machine, "summary": about | summary}
     (folder / f"{name}.json").write_text(json.dumps(record), encoding="utf-8")
 
 
@@ -360,6 +362,8 @@ def test_the_table_gathers_means_and_medians(tmp_path: Path) -> None:
         )  # fmt: skip
     finetuning_table.table(tmp_path, tmp_path / "all" / "table.json", "english")
     record = json.loads((tmp_path / "all" / "table.json").read_text("utf-8"))
+    assert record["summary"]["machines_of_scores"] == ["slow"]
+    assert record["summary"]["machines_of_speeds"] == ["fast"]
     summary, row = record["summary"], record["rows"][0]
     assert (row["set"], row["seeds"]) == ("sst2", 2)
     assert row["ours"] == pytest.approx(0.85)
