@@ -1,5 +1,7 @@
 """The tables of docs/benchmarks.md from results made up here."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -62,3 +64,19 @@ def test_nothing_is_typed_in() -> None:
     assert tables._at([{"flops": 0.0, "blimp": 0.0}, {"flops": 2.0, "blimp": 1.0}], 1.0) == (
         pytest.approx(0.5)
     )
+
+
+def test_runs_that_were_not_scored_show_their_losses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "benchmarks" / "results" / "quality" / "unscored"
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(tables, "ROOT", tmp_path)
+    assert tables._losses() == []
+    for name, loss in (("muon", 5.25), ("adamw", 5.5)):
+        summary = {"name": name, "minutes": 5.0, "seed": 0, "steps": 9, "encoder_mlm_loss": loss}
+        (folder / f"{name}.json").write_text(json.dumps({"summary": summary}), encoding="utf-8")
+    assert tables._losses()[-2:] == [
+        "| 5 | adamw | 0 | 9 | 5.5 |  |",
+        "| 5 | muon | 0 | 9 | 5.25 |  |",
+    ]
