@@ -86,7 +86,12 @@ def objective_and_source(
     kernel = training_attention(torch.device("cpu"), config.data.max_length, dropout=dropout)
     objective.model.use_attention(kernel)
     examples = examples_of(corpus, "train", config, special)
-    source = CorpusSource(examples, seed=config.training.seed, with_ids=objective.wants_ids)
+    source = CorpusSource(
+        examples,
+        seed=config.training.seed,
+        with_ids=objective.wants_ids,
+        with_partners=objective.wants_partners,
+    )
     fingerprint = str(corpus.manifest["fingerprint"])
     objective.begin_run(RunFacts(config, tokenizer, fingerprint, print, len(examples), 1))
     return objective, source

@@ -174,6 +174,7 @@ def _train(
             seed=config.training.seed,
             weights=corpus.weights,
             with_ids=objective.wants_ids,
+            with_partners=objective.wants_partners,
         )
 
     source = stream(examples)
@@ -188,7 +189,13 @@ def _train(
             "line holds beyond the room of its segment (least with a sentence a line)",
             highlight=False,
         )
-    validation = validation_batches(corpus, config, special, with_ids=objective.wants_ids)
+    validation = validation_batches(
+        corpus,
+        config,
+        special,
+        with_ids=objective.wants_ids,
+        with_partners=objective.wants_partners,
+    )
     dtype = pick_dtype(config.training.dtype, device)
     store = CheckpointStore(run.checkpoints, keep=config.training.save_total_limit, world=world)
     state = TrainState()

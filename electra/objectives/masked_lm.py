@@ -37,8 +37,8 @@ class MaskedLM(PretrainingObjective):
 
     @property
     def loss_weights(self) -> Mapping[str, float]:
-        """One loss."""
-        return {"encoder_mlm_loss": 1.0}
+        """One loss, and that of joined segments."""
+        return {"encoder_mlm_loss": 1.0, "segment_loss": self.config.segment_weight}
 
     def begin_step(self, progress: float) -> None:
         """Let the encoder learn, too, when the head's share of the budget is used."""
@@ -47,37 +47,40 @@ class MaskedLM(PretrainingObjective):
 
     def prepare(self, batch: Batch, noise: Noise) -> tuple[Batch, dict[str, Tensor]]:
         """Choose and hide tokens; P slots a sequence."""
+        batch, counts = self.join(batch, noise)
         batch = with_masks(batch, self.model.special, self.config, noise, self.mask_prob)
-        return batch, {"encoder_mlm_loss": batch["masked_weights"].sum()}
+        return batch, counts | {"encoder_mlm_loss": batch["masked_weights"].sum()}
 
     def forward(self, batch: Batch, noise: Noise) -> StepOutput:
         """Cross-entropy summed over the masked positions."""
-        ids, alone = batch["masked_input_ids"], self._head_alone
-        logits = encoder_logits(self.model, ids, batch, head_alone=alone)
-        return StepOutput({"encoder_mlm_loss": masked_lm_loss(logits, batch)})
+        hidden = self.model.encoder_hidden(batch["masked_input_ids"], batch)
+        logits = masked_logits(self.model, hidden, batch, head_alone=self._head_alone)
+        losses = {"encoder_mlm_loss": masked_lm_loss(logits, batch)}
+        return StepOutput(losses | self.segment_losses(hidden, batch))
 
     @torch.no_grad()
     def probe(self, batch: Batch, noise: Noise) -> ProbeOutput:
         """Loss and accuracy on held-out text."""
-        batch, _ = self.prepare(batch, noise)
-        logits = encoder_logits(self.model, batch["masked_input_ids"], batch)
-        return ProbeOutput(masked_lm_means("encoder_mlm", logits, batch))
+        masked, _ = self.prepare(batch, noise)
+        hidden = self.model.encoder_hidden(masked["masked_input_ids"], masked)
+        means = masked_lm_means("encoder_mlm", masked_logits(self.model, hidden, masked), masked)
+        return ProbeOutput(means | self.segment_means(batch, noise))
 
 
 OBJECTIVE = MaskedLM
 
 
-def encoder_logits(
-    model: PretrainingModel, input_ids: Tensor, batch: Batch, *, head_alone: bool = False
+def masked_logits(
+    model: PretrainingModel, hidden: Tensor, batch: Batch, *, head_alone: bool = False
 ) -> Tensor:
-    """Vocabulary logits of the encoder's head at the masked positions, (B, L) -> (B, P, V).
+    """Vocabulary logits of the encoder's head at the masked positions, (B, L, H) -> (B, P, V).
 
     With `head_alone` no gradient reaches the encoder, nor the table that is its embeddings', too.
     """
-    hidden = gather(model.encoder_hidden(input_ids, batch), batch["masked_positions"])  # (B, P, H)
+    rows = gather(hidden, batch["masked_positions"])  # (B, P, H)
     if head_alone:
-        hidden = hidden.detach()
-    return model.encoder_token_logits(hidden, learns_table=not head_alone)
+        rows = rows.detach()
+    return model.encoder_token_logits(rows, learns_table=not head_alone)
 
 
 def masked_lm_loss(logits: Tensor, batch: Batch) -> Tensor:

@@ -20,6 +20,7 @@ from electra.config import ObjectiveConfig, PretrainConfig
 from electra.corpus.tokenizer import SpecialIds
 from electra.model.pretrained_parts import PretrainedParts
 from electra.model.pretraining_model import PretrainingModel
+from electra.objectives.segments import SegmentHead, join_segments
 from electra.training.loop import Batch, StepOutput
 from electra.training.noise import Noise
 
@@ -83,6 +84,8 @@ class PretrainingObjective(nn.Module, ABC):
 
     wants_ids = False
     """Whether batches are to have `positions` and `example_ids` (`corpus.batches.as_batch`)."""
+    segment_head: SegmentHead | None
+    """Where `segment_weight` asks for it."""
 
     def __init__(
         self,
@@ -101,8 +104,16 @@ class PretrainingObjective(nn.Module, ABC):
         """
         super().__init__()
         self.model, self.config = model, config
+        self.segment_head = None
+        if config.segment_weight:
+            self.segment_head = SegmentHead(model.encoder.config.hidden_size)
         self._mask_prob: float | Tensor = config.mask_prob
         self._flags: dict[str, tuple[int, bool]] = {}
+
+    @property
+    def wants_partners(self) -> bool:
+        """Whether each row is to come with another one."""
+        return self.segment_head is not None
 
     @classmethod
     @abstractmethod
@@ -166,6 +177,31 @@ class PretrainingObjective(nn.Module, ABC):
             value = bool(buffer)
             self._flags[name] = (buffer._version, value)
         return value
+
+    def join(self, batch: Batch, noise: Noise) -> tuple[Batch, dict[str, Tensor]]:
+        """Join segments in training if that is to be learned; and how many targets there are."""
+        if self.segment_head is None or not self.training:
+            return batch, {}
+        batch = join_segments(batch, self.model.special, noise)
+        return batch, {"segment_loss": batch["segment_weights"].sum()}
+
+    def segment_losses(self, hidden: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """The loss of telling what `join` did, (B, L, H) -> its sum."""
+        if self.segment_head is None:
+            return {}
+        return {"segment_loss": self.segment_head.loss(hidden, batch)}
+
+    def segment_means(self, batch: Batch, noise: Noise) -> dict[str, tuple[Tensor, Tensor | float]]:
+        """Loss and accuracy on held-out text, of rows that are joined but not masked."""
+        if self.segment_head is None:
+            return {}
+        batch = join_segments(batch, self.model.special, noise)
+        hidden = self.model.encoder_hidden(batch["input_ids"], batch)
+        count = batch["segment_weights"].sum()
+        return {
+            "segment_loss": (self.segment_head.loss(hidden, batch), count),
+            "segment_accuracy": (self.segment_head.correct(hidden, batch), count),
+        }
 
     @abstractmethod
     def prepare(self, batch: Batch, noise: Noise) -> tuple[Batch, dict[str, Tensor]]:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from electra.config import ObjectiveConfig
-from electra.objectives.masked_lm import encoder_logits, masked_lm_loss, masked_lm_means
+from electra.objectives.masked_lm import masked_lm_loss, masked_lm_means, masked_logits
 from electra.objectives.masking import with_masks
 from electra.objectives.objective import Networks, ProbeOutput, count_real
 from electra.objectives.proposals import ProposingObjective
@@ -55,7 +55,9 @@ class ReplaceMLM(ProposingObjective):
         """Both losses, summed over the masked positions."""
         generator_logits = self.generator_logits(batch)
         corrupted, is_replaced = self.corrupt(batch, generator_logits, noise)  # (B, L)
-        logits = encoder_logits(self.model, corrupted, batch)  # (B, P, V)
+        logits = masked_logits(
+            self.model, self.model.encoder_hidden(corrupted, batch), batch
+        )  # (B, P, V)
         output = StepOutput({"encoder_mlm_loss": masked_lm_loss(logits, batch)})
         if generator_logits is not None:
             output.losses["generator_loss"] = masked_lm_loss(generator_logits, batch)
@@ -68,7 +70,11 @@ class ReplaceMLM(ProposingObjective):
         batch, _ = self.prepare(batch, noise)
         generator_logits = self.generator_logits(batch)
         corrupted, _ = self.corrupt(batch, generator_logits, noise)
-        means = masked_lm_means("encoder_mlm", encoder_logits(self.model, corrupted, batch), batch)
+        means = masked_lm_means(
+            "encoder_mlm",
+            masked_logits(self.model, self.model.encoder_hidden(corrupted, batch), batch),
+            batch,
+        )
         if generator_logits is not None:
             means |= masked_lm_means("generator", generator_logits, batch)
         return ProbeOutput(means)

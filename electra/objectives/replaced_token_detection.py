@@ -36,7 +36,7 @@ from electra.config import ObjectiveConfig
 from electra.model.pretraining_model import PretrainingModel, gather
 from electra.objectives.contrastive import contrastive_loss, crop
 from electra.objectives.copying import copy_loss
-from electra.objectives.masked_lm import encoder_logits, masked_lm_loss, masked_lm_means
+from electra.objectives.masked_lm import masked_lm_loss, masked_lm_means, masked_logits
 from electra.objectives.masking import with_masks, with_others
 from electra.objectives.objective import Networks, ProbeOutput, SeenText, count_real, real_tokens
 from electra.objectives.proposals import ProposingObjective
@@ -98,12 +98,15 @@ class ReplacedTokenDetection(ProposingObjective):
     def loss_weights(self) -> Mapping[str, float]:
         """Weights of the losses that `forward` returns in this stage."""
         if self._warm:
-            return {"causal_lm_loss": 1.0} if self._causal else {"encoder_mlm_loss": 1.0}
+            if self._causal:
+                return {"causal_lm_loss": 1.0}
+            return {"encoder_mlm_loss": 1.0, "segment_loss": self.config.segment_weight}
         return {
             "generator_loss": self.config.generator_weight,
             "discriminator_loss": self.config.discriminator_weight,
             "encoder_mlm_loss": self.config.encoder_mlm_weight,
             "contrastive_loss": self.config.contrastive_weight,
+            "segment_loss": self.config.segment_weight,
         }
 
     def begin_step(self, progress: float) -> None:
@@ -121,10 +124,11 @@ class ReplacedTokenDetection(ProposingObjective):
         """Choose and hide tokens; count the targets of each loss."""
         if self._causal:
             return batch, {"causal_lm_loss": real_tokens(batch)[:, 1:].sum()}
+        batch, counts = self.join(batch, noise)
         batch = with_masks(batch, self.model.special, self.config, noise, self.mask_prob)
         if self.config.encoder_mlm_others and not self._warm:
             batch = with_others(batch, self.model.special, self.config.encoder_mlm_others, noise)
-        return batch, self.counts(batch)
+        return batch, counts | self.counts(batch)
 
     def counts(self, batch: Batch) -> dict[str, Tensor]:
         """Targets of each loss of this stage."""
@@ -158,8 +162,10 @@ class ReplacedTokenDetection(ProposingObjective):
         if self._causal:
             return StepOutput({"causal_lm_loss": self.causal_loss(batch)})
         if self._warm:
-            logits = encoder_logits(self.model, batch["masked_input_ids"], batch)
-            return StepOutput({"encoder_mlm_loss": masked_lm_loss(logits, batch)})
+            hidden = self.model.encoder_hidden(batch["masked_input_ids"], batch)
+            logits = masked_logits(self.model, hidden, batch)
+            losses = {"encoder_mlm_loss": masked_lm_loss(logits, batch)}
+            return StepOutput(losses | self.segment_losses(hidden, batch))
         judged = self.judge(batch, noise)
         output = StepOutput({"discriminator_loss": self.discriminator_loss(judged, batch)})
         output.metrics["replaced_share"] = (judged.is_replaced.sum(), count_real(batch))
@@ -169,6 +175,7 @@ class ReplacedTokenDetection(ProposingObjective):
             output.losses["encoder_mlm_loss"] = self.corrective_loss(judged, batch)
         if self.config.contrastive_weight:
             output.losses["contrastive_loss"] = self.contrast(judged, batch, noise)
+        output.losses |= self.segment_losses(judged.hidden, batch)
         return output
 
     def causal_loss(self, batch: Batch) -> Tensor:
@@ -220,13 +227,15 @@ class ReplacedTokenDetection(ProposingObjective):
     @torch.no_grad()
     def probe(self, batch: Batch, noise: Noise) -> ProbeOutput:
         """Losses, accuracies and the discriminator's scores on held-out text."""
+        segments = {} if self._causal else self.segment_means(batch, noise)
         batch, counts = self.prepare(batch, noise)
         if self._causal:
             loss, count = self.causal_loss(batch), counts["causal_lm_loss"]
             return ProbeOutput({"causal_lm_loss": (loss, count)})
         if self._warm:
-            logits = encoder_logits(self.model, batch["masked_input_ids"], batch)
-            return ProbeOutput(masked_lm_means("encoder_mlm", logits, batch))
+            hidden = self.model.encoder_hidden(batch["masked_input_ids"], batch)
+            logits = masked_logits(self.model, hidden, batch)
+            return ProbeOutput(masked_lm_means("encoder_mlm", logits, batch) | segments)
         judged = self.judge(batch, noise)
         means: dict[str, tuple[Tensor, Tensor | float]] = {}
         if judged.generator_logits is not None:
@@ -244,7 +253,7 @@ class ReplacedTokenDetection(ProposingObjective):
         means["discriminator_loss"] = (loss, counts["discriminator_loss"])
         real = real_tokens(batch)
         seen = SeenText(judged.corrupted_input_ids, judged.scores)
-        return ProbeOutput(means, judged.scores[real], judged.is_replaced[real], seen)
+        return ProbeOutput(means | segments, judged.scores[real], judged.is_replaced[real], seen)
 
 
 OBJECTIVE = ReplacedTokenDetection

@@ -33,7 +33,7 @@ from electra.objectives.contrastive import (
     delete_some,
     mask_some,
 )
-from electra.objectives.masked_lm import encoder_logits, masked_lm_loss, masked_lm_means
+from electra.objectives.masked_lm import masked_lm_loss, masked_lm_means, masked_logits
 from electra.objectives.masking import with_masks
 from electra.objectives.objective import Networks, PretrainingObjective, ProbeOutput
 from electra.training.loop import Batch, StepOutput
@@ -90,7 +90,9 @@ class SentenceContrast(PretrainingObjective):
         """Losses summed over texts and over masked positions."""
         output = StepOutput({"contrastive_loss": self.contrast(*self.vectors(batch, noise))})
         if self.config.encoder_mlm_weight:
-            logits = encoder_logits(self.model, batch["masked_input_ids"], batch)
+            logits = masked_logits(
+                self.model, self.model.encoder_hidden(batch["masked_input_ids"], batch), batch
+            )
             output.losses["encoder_mlm_loss"] = masked_lm_loss(logits, batch)
         return output
 
@@ -137,7 +139,9 @@ class SentenceContrast(PretrainingObjective):
             "anisotropy": (cosines.sum() - cosines.diagonal().sum(), rows * (rows - 1)),
         }
         if self.config.encoder_mlm_weight:
-            logits = encoder_logits(self.model, batch["masked_input_ids"], batch)
+            logits = masked_logits(
+                self.model, self.model.encoder_hidden(batch["masked_input_ids"], batch), batch
+            )
             means |= masked_lm_means("encoder_mlm", logits, batch)
         return ProbeOutput(means)
 

@@ -11,7 +11,7 @@ from electra.config import ModelConfig
 from electra.errors import ConfigError
 from electra.model.other import MODEL_TYPES
 from electra.model.pretrained_parts import open_parts
-from electra.objectives.masked_lm import encoder_logits
+from electra.objectives.masked_lm import masked_logits
 from electra.objectives.objective import build_objective
 from tests.objectives.build import SPECIAL, VOCAB, noise, padded_batch
 from tests.shapes import tiny_config
@@ -66,7 +66,9 @@ def test_logits_against_plain_transformers(model_type: str, tied: bool, tmp_path
     assert not any("is fresh" in note for note in parts.notes)
     batch, _ = objective.prepare(padded_batch(), noise())
     with torch.no_grad():
-        ours = encoder_logits(objective.model, batch["masked_input_ids"], batch)
+        ours = masked_logits(
+            objective.model, objective.model.encoder_hidden(batch["masked_input_ids"], batch), batch
+        )
         theirs = network(
             input_ids=batch["masked_input_ids"], attention_mask=batch.get("attention_mask")
         ).logits
