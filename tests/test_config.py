@@ -116,8 +116,8 @@ def test_every_field_has_help(cls: type) -> None:
         (
             {"name": "masked_lm", "discriminator_weight": 10},
             "--objective.discriminator-weight 10.0 does not apply to masked_lm; it takes: "
-            "mask-prob, mask-prob-end, mask-token-prob, masking, duplicate-positions, head-share "
-            "(those that take it: replaced_token_detection, electra_15_percent, two_stage, ",
+            "mask-prob, mask-prob-end, mask-token-prob, masking, duplicate-positions, head-share, "
+            "segment-weight (those that take it: replaced_token_detection, electra_15_percent, ",
         ),
         ({"copy_mechanism": False}, "does not apply to replaced_token_detection; it takes:"),
     ],
@@ -152,6 +152,18 @@ def test_a_rate_for_a_generator_that_is_not_trained() -> None:
             "discriminator-weight is -5.0; allowed: 0",
         ),
         ({"objective": {"encoder_mlm_copy": True}}, "only with --objective.encoder-mlm-weight"),
+        (
+            {"objective": {"segment_weight": 1.0}, "data": {"examples": "two_segments"}},
+            "--objective.segment-weight joins rows of its own: --data.examples two_segments does",
+        ),
+        (
+            {"objective": {"segment_weight": 1.0}, "data": {"document_attention": True}},
+            "does not go with --objective.segment-weight, which asks for what stands in the rest",
+        ),
+        (
+            {"objective": {"name": "replace_mlm", "segment_weight": 1.0}},
+            "those that take it: replaced_token_detection, masked_lm",
+        ),
         ({"objective": {"encoder_mlm_others": 0.5}}, "only with --objective.encoder-mlm-weight"),
         (
             {"objective": {"causal_start": 0.5, "warm_start": 0.3}},
