@@ -86,12 +86,7 @@ def objective_and_source(
     kernel = training_attention(torch.device("cpu"), config.data.max_length, dropout=dropout)
     objective.model.use_attention(kernel)
     examples = examples_of(corpus, "train", config, special)
-    source = CorpusSource(
-        examples,
-        seed=config.training.seed,
-        with_ids=objective.wants_ids,
-        with_partners=objective.wants_partners,
-    )
+    source = CorpusSource(examples, seed=config.training.seed, with_ids=objective.wants_ids)
     fingerprint = str(corpus.manifest["fingerprint"])
     objective.begin_run(RunFacts(config, tokenizer, fingerprint, print, len(examples), 1))
     return objective, source

@@ -174,7 +174,6 @@ def _train(
             seed=config.training.seed,
             weights=corpus.weights,
             with_ids=objective.wants_ids,
-            with_partners=objective.wants_partners,
         )
 
     source = stream(examples)
@@ -189,13 +188,7 @@ def _train(
             "line holds beyond the room of its segment (least with a sentence a line)",
             highlight=False,
         )
-    validation = validation_batches(
-        corpus,
-        config,
-        special,
-        with_ids=objective.wants_ids,
-        with_partners=objective.wants_partners,
-    )
+    validation = validation_batches(corpus, config, special, with_ids=objective.wants_ids)
     dtype = pick_dtype(config.training.dtype, device)
     store = CheckpointStore(run.checkpoints, keep=config.training.save_total_limit, world=world)
     state = TrainState()

@@ -41,13 +41,7 @@ def held_out_metrics(corpus: Corpus, config: PretrainConfig) -> dict[str, float]
     counts = token_counts(corpus, rows, config)
     objective = build_objective(config, rows, special, token_counts=counts, parts=parts)
     objective.to(device).eval()
-    batches = validation_batches(
-        corpus,
-        config,
-        special,
-        with_ids=objective.wants_ids,
-        with_partners=objective.wants_partners,
-    )
+    batches = validation_batches(corpus, config, special, with_ids=objective.wants_ids)
     found = probe(objective, batches, device)
     named = {name: found[own] for name, owns in _MASKED_LM.items() for own in owns if own in found}
     taken = {own for owns in _MASKED_LM.values() for own in owns}

@@ -21,9 +21,9 @@ OBJECTIVES: Mapping[str, tuple[str, ...]] = {
         "encoder_mlm_copy",
         "encoder_mlm_others",
         "contrastive_weight",
-        "segment_weight",
+        "repetition_weight",
     ),
-    "masked_lm": (*_MASKS, "head_share", "segment_weight"),
+    "masked_lm": (*_MASKS, "head_share", "repetition_weight"),
     "electra_15_percent": (*_PROPOSALS, "discriminator_weight"),
     "replace_mlm": _PROPOSALS,
     "all_tokens_mlm": (*_PROPOSALS, "copy_mechanism"),
@@ -129,10 +129,8 @@ class ObjectiveConfig:
     contrastive_weight: float = option(
         0.0, "weight of telling a text's cropped copy from other texts (COCO-LM's SCL)"
     )
-    segment_weight: float = option(
-        0.0,
-        "weight of telling, at every token, rows of one text from rows joined of two (as next "
-        "sentence prediction); half of the rows are joined then",
+    repetition_weight: float = option(
+        0.0, "weight of telling, at every token, whether it stands elsewhere in the row, too"
     )
     head_share: float = option(
         0.0,

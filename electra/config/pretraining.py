@@ -117,18 +117,10 @@ class PretrainConfig:
             "--objective.causal-start, which sees all that stands before a token": (
                 self.objective.causal_start > 0
             ),
-            "--objective.segment-weight, which asks for what stands in the rest of a row": (
-                self.objective.segment_weight > 0
-            ),
             "--objective.name sentence_contrast, which compares whole rows": (
                 self.objective.name == "sentence_contrast"
             ),
         }
-        if self.objective.segment_weight and self.data.examples == "two_segments":
-            raise ConfigError(
-                "--objective.segment-weight joins rows of its own: --data.examples two_segments "
-                "does not go with it; allowed: packed, documents"
-            )
         for what, given in whole.items():
             if self.data.document_attention and given:
                 raise ConfigError(

@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 
 from electra.config import PretrainConfig
-from electra.corpus.batches import as_batch, partner_seed
+from electra.corpus.batches import as_batch
 from electra.corpus.examples import Examples
 from electra.corpus.folder import Corpus
-from electra.corpus.order import shuffled_ids
 from electra.corpus.tokenizer import SpecialIds, load_tokenizer
 from electra.corpus.words import word_starts
 
@@ -49,28 +48,17 @@ def token_counts(corpus: Corpus, vocab_size: int, config: PretrainConfig) -> tor
 
 
 def validation_batches(
-    corpus: Corpus,
-    config: PretrainConfig,
-    special: SpecialIds,
-    *,
-    with_ids: bool,
-    with_partners: bool = False,
+    corpus: Corpus, config: PretrainConfig, special: SpecialIds, *, with_ids: bool
 ) -> list[dict[str, Tensor]]:
     """The same rows at every evaluation, spread evenly over the validation split."""
     examples = examples_of(corpus, "validation", config, special)
     rows = min(len(examples), max(1, EVAL_TOKENS // config.data.max_length))
     ids = np.linspace(0, len(examples) - 1, rows).astype(np.uint64)
-    partners = shuffled_ids(ids, num_examples=len(examples), seed=partner_seed(0))
 
     def batches() -> Iterator[dict[str, Tensor]]:
         for start in range(0, rows, EVAL_ROWS):
             chosen = ids[start : start + EVAL_ROWS]
             positions = np.arange(start, start + len(chosen)).astype(np.uint64)
-            yield as_batch(
-                examples,
-                chosen,
-                positions if with_ids else None,
-                partners[start : start + EVAL_ROWS] if with_partners else None,
-            )
+            yield as_batch(examples, chosen, positions if with_ids else None)
 
     return list(batches())

@@ -37,8 +37,8 @@ class MaskedLM(PretrainingObjective):
 
     @property
     def loss_weights(self) -> Mapping[str, float]:
-        """One loss, and that of joined segments."""
-        return {"encoder_mlm_loss": 1.0, "segment_loss": self.config.segment_weight}
+        """One loss, and that of repetition."""
+        return {"encoder_mlm_loss": 1.0, "repetition_loss": self.config.repetition_weight}
 
     def begin_step(self, progress: float) -> None:
         """Let the encoder learn, too, when the head's share of the budget is used."""
@@ -47,24 +47,26 @@ class MaskedLM(PretrainingObjective):
 
     def prepare(self, batch: Batch, noise: Noise) -> tuple[Batch, dict[str, Tensor]]:
         """Choose and hide tokens; P slots a sequence."""
-        batch, counts = self.join(batch, noise)
         batch = with_masks(batch, self.model.special, self.config, noise, self.mask_prob)
+        batch, counts = self.ask(batch, batch["masked_input_ids"])
         return batch, counts | {"encoder_mlm_loss": batch["masked_weights"].sum()}
 
     def forward(self, batch: Batch, noise: Noise) -> StepOutput:
         """Cross-entropy summed over the masked positions."""
-        hidden = self.model.encoder_hidden(batch["masked_input_ids"], batch)
+        read = batch["masked_input_ids"]
+        hidden = self.model.encoder_hidden(read, batch)
         logits = masked_logits(self.model, hidden, batch, head_alone=self._head_alone)
         losses = {"encoder_mlm_loss": masked_lm_loss(logits, batch)}
-        return StepOutput(losses | self.segment_losses(hidden, batch))
+        return StepOutput(losses | self.repetition_losses(hidden, read, batch))
 
     @torch.no_grad()
     def probe(self, batch: Batch, noise: Noise) -> ProbeOutput:
         """Loss and accuracy on held-out text."""
-        masked, _ = self.prepare(batch, noise)
-        hidden = self.model.encoder_hidden(masked["masked_input_ids"], masked)
-        means = masked_lm_means("encoder_mlm", masked_logits(self.model, hidden, masked), masked)
-        return ProbeOutput(means | self.segment_means(batch, noise))
+        batch, _ = self.prepare(batch, noise)
+        read = batch["masked_input_ids"]
+        hidden = self.model.encoder_hidden(read, batch)
+        means = masked_lm_means("encoder_mlm", masked_logits(self.model, hidden, batch), batch)
+        return ProbeOutput(means | self.repetition_means(hidden, read, batch))
 
 
 OBJECTIVE = MaskedLM

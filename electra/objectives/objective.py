@@ -20,7 +20,8 @@ from electra.config import ObjectiveConfig, PretrainConfig
 from electra.corpus.tokenizer import SpecialIds
 from electra.model.pretrained_parts import PretrainedParts
 from electra.model.pretraining_model import PretrainingModel
-from electra.objectives.segments import SegmentHead, join_segments
+from electra.objectives.masking import maskable
+from electra.objectives.repetition import RepetitionHead
 from electra.training.loop import Batch, StepOutput
 from electra.training.noise import Noise
 
@@ -84,8 +85,8 @@ class PretrainingObjective(nn.Module, ABC):
 
     wants_ids = False
     """Whether batches are to have `positions` and `example_ids` (`corpus.batches.as_batch`)."""
-    segment_head: SegmentHead | None
-    """Where `segment_weight` asks for it."""
+    repetition_head: RepetitionHead | None
+    """Where `repetition_weight` asks for it."""
 
     def __init__(
         self,
@@ -104,16 +105,11 @@ class PretrainingObjective(nn.Module, ABC):
         """
         super().__init__()
         self.model, self.config = model, config
-        self.segment_head = None
-        if config.segment_weight:
-            self.segment_head = SegmentHead(model.encoder.config.hidden_size)
+        self.repetition_head = None
+        if config.repetition_weight:
+            self.repetition_head = RepetitionHead(model.encoder.config.hidden_size)
         self._mask_prob: float | Tensor = config.mask_prob
         self._flags: dict[str, tuple[int, bool]] = {}
-
-    @property
-    def wants_partners(self) -> bool:
-        """Whether each row is to come with another one."""
-        return self.segment_head is not None
 
     @classmethod
     @abstractmethod
@@ -178,29 +174,36 @@ class PretrainingObjective(nn.Module, ABC):
             self._flags[name] = (buffer._version, value)
         return value
 
-    def join(self, batch: Batch, noise: Noise) -> tuple[Batch, dict[str, Tensor]]:
-        """Join segments in training if that is to be learned; and how many targets there are."""
-        if self.segment_head is None or not self.training:
+    def ask(self, batch: Batch, read_ids: Tensor) -> tuple[Batch, dict[str, Tensor]]:
+        """Say of which tokens it is to be told whether they are repeated, and how many they are.
+
+        `read_ids` (B, L) is what the encoder will read, or that before tokens are replaced.
+        """
+        if self.repetition_head is None:
             return batch, {}
-        batch = join_segments(batch, self.model.special, noise)
-        return batch, {"segment_loss": batch["segment_weights"].sum()}
+        asked = maskable(read_ids, self.model.special).float()
+        return {**batch, "asked": asked}, {"repetition_loss": asked.sum()}
 
-    def segment_losses(self, hidden: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """The loss of telling what `join` did, (B, L, H) -> its sum."""
-        if self.segment_head is None:
+    def repetition_losses(
+        self, hidden: Tensor, read_ids: Tensor, batch: Batch
+    ) -> dict[str, Tensor]:
+        """The loss of telling, summed, given the encoder's reading, (B, L, H) and (B, L)."""
+        if self.repetition_head is None:
             return {}
-        return {"segment_loss": self.segment_head.loss(hidden, batch)}
+        return {"repetition_loss": self.repetition_head.loss(hidden, read_ids, batch["asked"])}
 
-    def segment_means(self, batch: Batch, noise: Noise) -> dict[str, tuple[Tensor, Tensor | float]]:
-        """Loss and accuracy on held-out text, of rows that are joined but not masked."""
-        if self.segment_head is None:
+    def repetition_means(
+        self, hidden: Tensor, read_ids: Tensor, batch: Batch
+    ) -> dict[str, tuple[Tensor, Tensor | float]]:
+        """Its loss and accuracy on held-out text, with the same arguments."""
+        if self.repetition_head is None:
             return {}
-        batch = join_segments(batch, self.model.special, noise)
-        hidden = self.model.encoder_hidden(batch["input_ids"], batch)
-        count = batch["segment_weights"].sum()
+        asked = batch["asked"]
+        loss = self.repetition_head.loss(hidden, read_ids, asked)
+        right = self.repetition_head.num_correct(hidden, read_ids, asked)
         return {
-            "segment_loss": (self.segment_head.loss(hidden, batch), count),
-            "segment_accuracy": (self.segment_head.correct(hidden, batch), count),
+            "repetition_loss": (loss, asked.sum()),
+            "repetition_accuracy": (right, asked.sum()),
         }
 
     @abstractmethod

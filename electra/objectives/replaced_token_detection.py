@@ -100,13 +100,13 @@ class ReplacedTokenDetection(ProposingObjective):
         if self._warm:
             if self._causal:
                 return {"causal_lm_loss": 1.0}
-            return {"encoder_mlm_loss": 1.0, "segment_loss": self.config.segment_weight}
+            return {"encoder_mlm_loss": 1.0, "repetition_loss": self.config.repetition_weight}
         return {
             "generator_loss": self.config.generator_weight,
             "discriminator_loss": self.config.discriminator_weight,
             "encoder_mlm_loss": self.config.encoder_mlm_weight,
             "contrastive_loss": self.config.contrastive_weight,
-            "segment_loss": self.config.segment_weight,
+            "repetition_loss": self.config.repetition_weight,
         }
 
     def begin_step(self, progress: float) -> None:
@@ -124,10 +124,10 @@ class ReplacedTokenDetection(ProposingObjective):
         """Choose and hide tokens; count the targets of each loss."""
         if self._causal:
             return batch, {"causal_lm_loss": real_tokens(batch)[:, 1:].sum()}
-        batch, counts = self.join(batch, noise)
         batch = with_masks(batch, self.model.special, self.config, noise, self.mask_prob)
         if self.config.encoder_mlm_others and not self._warm:
             batch = with_others(batch, self.model.special, self.config.encoder_mlm_others, noise)
+        batch, counts = self.ask(batch, batch["masked_input_ids" if self._warm else "input_ids"])
         return batch, counts | self.counts(batch)
 
     def counts(self, batch: Batch) -> dict[str, Tensor]:
@@ -162,10 +162,11 @@ class ReplacedTokenDetection(ProposingObjective):
         if self._causal:
             return StepOutput({"causal_lm_loss": self.causal_loss(batch)})
         if self._warm:
-            hidden = self.model.encoder_hidden(batch["masked_input_ids"], batch)
+            read = batch["masked_input_ids"]
+            hidden = self.model.encoder_hidden(read, batch)
             logits = masked_logits(self.model, hidden, batch)
             losses = {"encoder_mlm_loss": masked_lm_loss(logits, batch)}
-            return StepOutput(losses | self.segment_losses(hidden, batch))
+            return StepOutput(losses | self.repetition_losses(hidden, read, batch))
         judged = self.judge(batch, noise)
         output = StepOutput({"discriminator_loss": self.discriminator_loss(judged, batch)})
         output.metrics["replaced_share"] = (judged.is_replaced.sum(), count_real(batch))
@@ -175,7 +176,7 @@ class ReplacedTokenDetection(ProposingObjective):
             output.losses["encoder_mlm_loss"] = self.corrective_loss(judged, batch)
         if self.config.contrastive_weight:
             output.losses["contrastive_loss"] = self.contrast(judged, batch, noise)
-        output.losses |= self.segment_losses(judged.hidden, batch)
+        output.losses |= self.repetition_losses(judged.hidden, judged.corrupted_input_ids, batch)
         return output
 
     def causal_loss(self, batch: Batch) -> Tensor:
@@ -227,17 +228,17 @@ class ReplacedTokenDetection(ProposingObjective):
     @torch.no_grad()
     def probe(self, batch: Batch, noise: Noise) -> ProbeOutput:
         """Losses, accuracies and the discriminator's scores on held-out text."""
-        segments = {} if self._causal else self.segment_means(batch, noise)
         batch, counts = self.prepare(batch, noise)
         if self._causal:
             loss, count = self.causal_loss(batch), counts["causal_lm_loss"]
             return ProbeOutput({"causal_lm_loss": (loss, count)})
         if self._warm:
-            hidden = self.model.encoder_hidden(batch["masked_input_ids"], batch)
-            logits = masked_logits(self.model, hidden, batch)
-            return ProbeOutput(masked_lm_means("encoder_mlm", logits, batch) | segments)
+            read = batch["masked_input_ids"]
+            hidden = self.model.encoder_hidden(read, batch)
+            found = masked_lm_means("encoder_mlm", masked_logits(self.model, hidden, batch), batch)
+            return ProbeOutput(found | self.repetition_means(hidden, read, batch))
         judged = self.judge(batch, noise)
-        means: dict[str, tuple[Tensor, Tensor | float]] = {}
+        means = self.repetition_means(judged.hidden, judged.corrupted_input_ids, batch)
         if judged.generator_logits is not None:
             means |= masked_lm_means("generator", judged.generator_logits, batch)
         if self.config.encoder_mlm_weight:
@@ -253,7 +254,7 @@ class ReplacedTokenDetection(ProposingObjective):
         means["discriminator_loss"] = (loss, counts["discriminator_loss"])
         real = real_tokens(batch)
         seen = SeenText(judged.corrupted_input_ids, judged.scores)
-        return ProbeOutput(means | segments, judged.scores[real], judged.is_replaced[real], seen)
+        return ProbeOutput(means, judged.scores[real], judged.is_replaced[real], seen)
 
 
 OBJECTIVE = ReplacedTokenDetection

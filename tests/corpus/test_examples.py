@@ -91,24 +91,6 @@ def test_batches_say_which_examples_they_hold(corpus: Path) -> None:
     assert "positions" not in CorpusSource(examples, seed=3).batch(40, 8)
 
 
-def test_rows_come_with_partners_of_another_order(corpus: Path) -> None:
-    examples = Examples(Corpus(corpus).split("train"), SPECIAL, max_length=16, kind="documents")
-    source = CorpusSource(examples, seed=3, with_ids=True, with_partners=True)
-    whole = source.batch(0, len(examples))
-    plain = CorpusSource(examples, seed=3).batch(0, len(examples))
-    assert torch.equal(whole["input_ids"], plain["input_ids"])
-    rows = {tuple(ids): i for i, ids in enumerate(whole["input_ids"].tolist())}
-    partners = [rows[tuple(ids)] for ids in whole["partner_input_ids"].tolist()]
-    assert len(set(partners)) == len(rows)  # each is the partner of one
-    apart = [a != b for a, b in enumerate(partners)]
-    assert whole["has_partner"].tolist() == apart
-    assert sum(apart) > 0.9 * len(apart)
-    masks = (whole["partner_input_ids"] != 0).long()
-    assert torch.equal(whole["partner_attention_mask"], masks)
-    alone = source.batch(5, 1)
-    assert all(torch.equal(alone[name][0], whole[name][5]) for name in alone)
-
-
 def test_a_cut_shard_is_named(tmp_path: Path) -> None:
     split = make_split(tmp_path, [30, 30], max_tokens=1000)
     path = tmp_path / "train-00000.bin"

@@ -162,7 +162,7 @@ def test_stages_of_a_warm_start() -> None:
         )
         objective = ReplacedTokenDetection(model, config.objective)
         objective.begin_step(0.49)
-        assert set(objective.loss_weights) == {"encoder_mlm_loss", "segment_loss"}
+        assert set(objective.loss_weights) == {"encoder_mlm_loss", "repetition_loss"}
         _, counts = objective.prepare(padded_batch(), Noise(0))
         assert set(counts) == {"encoder_mlm_loss"}
         first = next(model.encoder.parameters())
@@ -209,6 +209,6 @@ def test_a_causal_start_predicts_the_next_token_from_those_before(kernel: str) -
     assert loss.item() == pytest.approx(expected, rel=1e-4)
     assert counts["causal_lm_loss"].item() == targets
     objective.begin_step(0.25)
-    assert set(objective.loss_weights) == {"encoder_mlm_loss", "segment_loss"}
+    assert set(objective.loss_weights) == {"encoder_mlm_loss", "repetition_loss"}
     objective.begin_step(0.5)
     assert "discriminator_loss" in objective.loss_weights
