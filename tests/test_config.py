@@ -117,7 +117,7 @@ def test_every_field_has_help(cls: type) -> None:
             {"name": "masked_lm", "discriminator_weight": 10},
             "--objective.discriminator-weight 10.0 does not apply to masked_lm; it takes: "
             "mask-prob, mask-prob-end, mask-token-prob, masking, duplicate-positions, head-share, "
-            "segment-weight (those that take it: replaced_token_detection, electra_15_percent, ",
+            "repetition-weight (those that take it: replaced_token_detection, electra_15_percent, ",
         ),
         ({"copy_mechanism": False}, "does not apply to replaced_token_detection; it takes:"),
     ],
@@ -153,15 +153,11 @@ def test_a_rate_for_a_generator_that_is_not_trained() -> None:
         ),
         ({"objective": {"encoder_mlm_copy": True}}, "only with --objective.encoder-mlm-weight"),
         (
-            {"objective": {"segment_weight": 1.0}, "data": {"examples": "two_segments"}},
-            "--objective.segment-weight joins rows of its own: --data.examples two_segments does",
+            {"objective": {"repetition_weight": 1.0}, "data": {"document_attention": True}},
+            "does not go with --objective.repetition-weight, which asks for what stands elsewhere",
         ),
         (
-            {"objective": {"segment_weight": 1.0}, "data": {"document_attention": True}},
-            "does not go with --objective.segment-weight, which asks for what stands in the rest",
-        ),
-        (
-            {"objective": {"name": "replace_mlm", "segment_weight": 1.0}},
+            {"objective": {"name": "replace_mlm", "repetition_weight": 1.0}},
             "those that take it: replaced_token_detection, masked_lm",
         ),
         ({"objective": {"encoder_mlm_others": 0.5}}, "only with --objective.encoder-mlm-weight"),

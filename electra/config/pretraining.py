@@ -117,6 +117,9 @@ class PretrainConfig:
             "--objective.causal-start, which sees all that stands before a token": (
                 self.objective.causal_start > 0
             ),
+            "--objective.repetition-weight, which asks for what stands elsewhere in a row": (
+                self.objective.repetition_weight > 0
+            ),
             "--objective.name sentence_contrast, which compares whole rows": (
                 self.objective.name == "sentence_contrast"
             ),
