@@ -148,6 +148,7 @@ def _quality(kind: str) -> list[str]:
                 "deviation": 100 * statistics.stdev(means) if len(means) > 1 else None,
                 "tokens": statistics.fmean(run["tokens"] for run in seeds),
                 "rank": statistics.fmean(run["effective_rank"] for run in seeds),
+                "recipe": _recipe(seeds[0]),
             }
         )
     rows.sort(key=lambda row: (-row["minutes"], -row["mean"]))
@@ -164,10 +165,15 @@ def _quality(kind: str) -> list[str]:
         f"Commits {', '.join(commits)}; {'; '.join(sorted(machines))}; one thread a run.",
         "",
         "Scores in percent; minutes of one processor, from raw text; rank is the effective rank of",
-        "the encoder's token states. The command of each row is in its JSON.",
+        "the encoder's token states, recipe what `--row` and `--set` were given.",
         "",
         *_table(rows),
     ]
+
+
+def _recipe(run: dict[str, Any]) -> str:
+    """What a run of the track was given."""
+    return " ".join([run["row"], *run["changes"]])
 
 
 def _losses() -> list[str]:
@@ -177,7 +183,7 @@ def _losses() -> list[str]:
     if not found:
         return []
     columns = ("minutes", "name", "seed", "steps", "encoder_mlm_loss", "generator_loss")
-    rows = [{key: run.get(key) for key in columns} for run in found]
+    rows = [{key: run.get(key) for key in columns} | {"recipe": _recipe(run)} for run in found]
     rows.sort(key=lambda row: (-row["minutes"], row["name"], row["seed"]))
     return [
         "",

@@ -75,8 +75,9 @@ def test_runs_that_were_not_scored_show_their_losses(
     assert tables._losses() == []
     for name, loss in (("muon", 5.25), ("adamw", 5.5)):
         summary = {"name": name, "minutes": 5.0, "seed": 0, "steps": 9, "encoder_mlm_loss": loss}
+        summary |= {"row": "masked_lm", "changes": [f"optimizer.name={name}"]}
         (folder / f"{name}.json").write_text(json.dumps({"summary": summary}), encoding="utf-8")
     assert tables._losses()[-2:] == [
-        "| 5 | adamw | 0 | 9 | 5.5 |  |",
-        "| 5 | muon | 0 | 9 | 5.25 |  |",
+        "| 5 | adamw | 0 | 9 | 5.5 |  | masked_lm optimizer.name=adamw |",
+        "| 5 | muon | 0 | 9 | 5.25 |  | masked_lm optimizer.name=muon |",
     ]
