@@ -55,7 +55,9 @@ class MaskedLM(PretrainingObjective):
         """Cross-entropy summed over the masked positions."""
         read = batch["masked_input_ids"]
         hidden = self.model.encoder_hidden(read, batch)
-        logits = masked_logits(self.model, hidden, batch, head_alone=self._head_alone)
+        if self._head_alone:
+            hidden = hidden.detach()
+        logits = masked_logits(self.model, hidden, batch, learns_table=not self._head_alone)
         losses = {"encoder_mlm_loss": masked_lm_loss(logits, batch)}
         return StepOutput(losses | self.repetition_losses(hidden, read, batch))
 
@@ -73,16 +75,14 @@ OBJECTIVE = MaskedLM
 
 
 def masked_logits(
-    model: PretrainingModel, hidden: Tensor, batch: Batch, *, head_alone: bool = False
+    model: PretrainingModel, hidden: Tensor, batch: Batch, *, learns_table: bool = True
 ) -> Tensor:
     """Vocabulary logits of the encoder's head at the masked positions, (B, L, H) -> (B, P, V).
 
-    With `head_alone` no gradient reaches the encoder, nor the table that is its embeddings', too.
+    Without `learns_table` no gradient reaches the table that is the encoder's embeddings, too.
     """
     rows = gather(hidden, batch["masked_positions"])  # (B, P, H)
-    if head_alone:
-        rows = rows.detach()
-    return model.encoder_token_logits(rows, learns_table=not head_alone)
+    return model.encoder_token_logits(rows, learns_table=learns_table)
 
 
 def masked_lm_loss(logits: Tensor, batch: Batch) -> Tensor:

@@ -2,8 +2,8 @@
 
     loss = mean over read tokens of BCE(is_repeated, head(hidden))
 
-A token is repeated if the text that is read has it at another place. [PAD], [CLS], [SEP] and [MASK]
-are not asked and do not count. Nothing is drawn and nothing is labelled: it is read off the row.
+A token is repeated if the text that is read has it at another place. The [PAD], [CLS], [SEP] and
+[MASK] of a row are not asked about. Nothing is drawn or labelled: it is read off the row.
 What it teaches is to look for a token elsewhere, which pairs of sentences need, and which neither
 masked LM nor replaced token detection teaches in a small budget (docs/lab_log.md, "Looking
 elsewhere").

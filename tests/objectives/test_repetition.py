@@ -84,7 +84,7 @@ def test_without_a_weight_there_is_no_head() -> None:
 
 
 def test_the_discriminator_is_asked_about_what_it_reads() -> None:
-    """A token whose twin was replaced is not repeated any more."""
+    """Neither the original nor the masked text."""
     objective = make("modern", objective={"repetition_weight": 1.0, "mask_prob": 0.5}).train()
     read: list[torch.Tensor] = []
     assert objective.repetition_head is not None
@@ -100,6 +100,19 @@ def test_the_discriminator_is_asked_about_what_it_reads() -> None:
     objective.forward(prepared, drawn)
     assert (read[0] != prepared["input_ids"]).any()
     assert (read[0] != prepared["masked_input_ids"]).any()
+
+
+def test_while_a_fresh_head_learns_alone_no_gradient_reaches_the_encoder() -> None:
+    section = {"name": "masked_lm", "repetition_weight": 1.0, "head_share": 0.5}
+    objective = make("modern", objective=section).train()
+    for progress, reached in ((0.0, False), (0.5, True)):
+        objective.begin_step(progress)
+        objective.zero_grad()
+        drawn = noise()
+        prepared, _ = objective.prepare(padded_batch(), drawn)
+        sum(objective.forward(prepared, drawn).losses.values(), torch.zeros(())).backward()
+        gradients = [p.grad for p in objective.model.encoder.parameters() if p.grad is not None]
+        assert any(bool(each.any()) for each in gradients) == reached
 
 
 def test_a_small_network_learns_to_look_elsewhere() -> None:
