@@ -7,10 +7,11 @@
 
 Text: enwiki and novels_en. Making the tokenizer and the corpus is not counted. Minutes are of one
 processor, turned into steps before a run: ten steps of the row and ten of a fixed reference take
-turns at eight places of the schedule on one thread, the fastest of three counts, and the row is granted the steps that its ratio
-to the reference, whose step was timed once on a quiet machine (`--reference`), leaves room for. So
-a run can be stopped, resumed and disturbed without changing what it computes, and two can share a
-machine of two cores. On a GPU minutes are the clock's (`--device cuda`).
+turns at eight places of the schedule on one thread, the fastest of three counts, and the row is
+granted the steps that its ratio to the reference, whose step was timed once on a quiet machine
+(`--reference`), leaves room for. So a run can be stopped, resumed and disturbed without changing
+what it computes, and two can share a machine of two cores. On a GPU minutes are the clock's
+(`--device cuda`).
 
 Score: the mean of BLiMP (17 paradigms of 200 pairs; a masked LM by pseudo-log-likelihood, a
 discriminator by the sum of log P(original)), SST-2 (8,000 rows, 2 epochs), STS-B, RTE, TREC (3

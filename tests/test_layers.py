@@ -126,4 +126,4 @@ def test_what_pretraining_reaches_is_read_in_an_afternoon() -> None:
             waiting += imported(file_of(module))
     lines = sum(file_of(module).read_text("utf-8").count("\n") for module in reached)
     assert lines < 11000
-    assert len(reached) <= 66
+    assert len(reached) <= 67

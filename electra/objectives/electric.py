@@ -36,13 +36,14 @@ from torch.nn import functional as F
 
 from electra.config import ObjectiveConfig
 from electra.model.pretraining_model import ENERGY, gather
-from electra.objectives.masking import maskable, with_masks
+from electra.objectives.masking import with_masks
 from electra.objectives.objective import (
     Networks,
     PretrainingObjective,
     ProbeOutput,
     SeenText,
     count_real,
+    maskable,
     real_tokens,
 )
 from electra.objectives.sampling import corrupt, sample_tokens

@@ -18,6 +18,7 @@ from electra.objectives.choice import (
     choose_with_repeats,
     choose_words,
 )
+from electra.objectives.objective import maskable
 from electra.training.loop import Batch
 from electra.training.noise import Noise
 
@@ -47,14 +48,6 @@ def max_masked(max_length: int, mask_prob: float) -> int:
 def mask_slots(max_length: int, config: ObjectiveConfig) -> int:
     """P of a recipe, that of the largest share it comes to: shapes never change."""
     return max_masked(max_length, max(config.mask_prob, config.mask_prob_end or 0.0))
-
-
-def maskable(input_ids: Tensor, special: SpecialIds) -> Tensor:
-    """(B, L) bool: never [PAD], [CLS], [SEP], [MASK]; [UNK] may be chosen, as in the reference."""
-    allowed = torch.ones_like(input_ids, dtype=torch.bool)
-    for token_id in special.never_masked:  # a list of them would be copied to the device each time
-        allowed &= input_ids != token_id
-    return allowed
 
 
 def choose_and_mask(

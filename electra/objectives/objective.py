@@ -20,7 +20,6 @@ from electra.config import ObjectiveConfig, PretrainConfig
 from electra.corpus.tokenizer import SpecialIds
 from electra.model.pretrained_parts import PretrainedParts
 from electra.model.pretraining_model import PretrainingModel
-from electra.objectives.masking import maskable
 from electra.objectives.repetition import RepetitionHead
 from electra.training.loop import Batch, StepOutput
 from electra.training.noise import Noise
@@ -263,3 +262,11 @@ def real_tokens(batch: Batch) -> Tensor:
     """(B, L) bool, false for padding."""
     mask = batch.get("attention_mask")
     return torch.ones_like(batch["input_ids"]).bool() if mask is None else mask.bool()
+
+
+def maskable(input_ids: Tensor, special: SpecialIds) -> Tensor:
+    """(B, L) bool: never [PAD], [CLS], [SEP], [MASK]; [UNK] may be chosen, as in the reference."""
+    allowed = torch.ones_like(input_ids, dtype=torch.bool)
+    for token_id in special.never_masked:  # a list of them would be copied to the device each time
+        allowed &= input_ids != token_id
+    return allowed
