@@ -62,6 +62,14 @@ def both(
     return plain, compiled
 
 
+def test_code_for_a_processor_is_made_of_the_networks_alone() -> None:
+    """Made of the masks' noise it crashes the process."""
+    objective = make("modern")
+    compile_passes(objective, CPU, tell=print)  # nothing is compiled before the first call
+    assert "prepare" not in vars(objective)
+    assert "forward" in vars(objective)
+
+
 def assert_same(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
     assert one.keys() == other.keys()
     for name in one:
