@@ -21,8 +21,8 @@ def test_help_is_light() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     verbs = (
-        "prepare pretrain finetune evaluate predict score report doctor flops convert quickstart "
-        "adapt"
+        "prepare plan pretrain finetune evaluate predict score report doctor flops convert "
+        "quickstart adapt"
     )
     for verb in verbs.split():
         assert verb in done.stdout
@@ -42,6 +42,10 @@ def test_help_is_light() -> None:
         ("pretrain --data x --output y --recipe tinny", 'did you mean "tiny"?'),
         ("pretrain --data x --output y", "x is not a prepared corpus"),
         ("pretrain --data x --output y --training.device tpu", 'did you mean "cpu"?'),
+        ("pretrain --data x --output y --minutes 1 --tokens 1", "give one budget"),
+        ("pretrain --data x --output y --recipe tiny --minutes 0", "minutes is 0.0; allowed"),
+        ("plan --data x", "give one budget: --minutes or --tokens"),
+        ("plan --data x --minutes 1", "x is not a prepared corpus"),
         ("prepare --output y", "no text given"),
         ("prepare nothing.txt --output y", "nothing.txt does not exist"),
         ("prepare x --output y --vocab-size many", "many"),

@@ -9,6 +9,7 @@ ROOT = Path(__file__).parent.parent / "electra"
 FILES = sorted(ROOT.rglob("*.py"))
 VERBS = {
     "prepare",
+    "plan",
     "pretrain",
     "finetune",
     "evaluate",

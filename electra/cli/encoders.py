@@ -95,7 +95,9 @@ def pretrain(
     *,
     data: Path,
     output: Path,
-    recipe: str = "tiny",
+    recipe: str | None = None,
+    minutes: float | None = None,
+    tokens: int | None = None,
     resume: str = "never",
     overwrite: Overwrite = False,
     overrides: Overrides = None,
@@ -113,15 +115,39 @@ def pretrain(
         The run folder.
     recipe
         A name (tiny, small, base are modern; classic-small, classic-base, ... are as published)
-        or a .toml file. Flags of the form --section.field change single values.
+        or a .toml file; default tiny. Flags of the form --section.field change single values.
+    minutes
+        The budget. Without --recipe network and batch follow from it and from the speed of this
+        machine: electra plan shows which.
+    tokens
+        A budget of tokens read, instead.
     resume
         never | auto | DIR: never refuses a folder that holds a run; auto continues it from its
         last checkpoint, or begins; DIR must be the output folder, and hold a run to continue.
     overwrite
         Move an old run to NAME.old-1 and start afresh.
     """
-    layers = [(f"recipe {recipe}", read_recipe(recipe)), ("command line", nest(overrides or {}))]
-    config = resolve(PretrainConfig, layers)
+    flags = nest(overrides or {})
+    if minutes is not None and tokens is not None:
+        raise ConfigError("give one budget: --minutes or --tokens")
+    budget = {"minutes": minutes} if minutes is not None else {"max_tokens": tokens}
+    planned = recipe is None and (minutes is not None or tokens is not None)
+    if planned and resume != "never" and (output / "config.toml").is_file():
+        recipe, planned = str(output / "config.toml"), False  # what was planned at its beginning
+    if planned:
+        from electra.plan import one_line
+        from electra.plan import plan as run_plan
+
+        device = flags.get("training", {}).get("device", "auto")
+        found = run_plan(data=data, minutes=minutes, tokens=tokens, device=device)
+        progress_console().print(one_line(found), highlight=False, markup=False)
+        layers = [("plan", found["tables"])]
+    else:
+        recipe = "tiny" if recipe is None else recipe
+        layers = [(f"recipe {recipe}", read_recipe(recipe))]
+        if minutes is not None or tokens is not None:
+            layers.append(("command line", {"training": budget}))
+    config = resolve(PretrainConfig, [*layers, ("command line", flags)])
     from electra.pretrain import pretrain as run_pretrain
 
     run_pretrain(

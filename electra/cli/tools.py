@@ -58,6 +58,38 @@ def inspect_corpus(
 
 
 @app.command
+def plan(
+    *,
+    data: Path,
+    minutes: float | None = None,
+    tokens: int | None = None,
+    device: str = "auto",
+    json: Json = False,
+) -> None:
+    """Show which network and batch a budget is worth; electra pretrain takes the same flags.
+
+    The networks of the modern recipes are timed on this machine, the smallest first, until one
+    would read too little text. docs/training.md has the rule and where it is from.
+
+    Parameters
+    ----------
+    data
+        A corpus folder made by electra prepare.
+    minutes
+        Of training on this machine.
+    tokens
+        To read in training, instead; then nothing is timed.
+    device
+        auto, cpu, cuda or mps.
+    json
+        One line of JSON on standard output instead of the table, with the whole recipe.
+    """
+    from electra.plan import plan as run_plan
+
+    run_plan(data=data, minutes=minutes, tokens=tokens, device=device, json=json, console=Console())
+
+
+@app.command
 def flops(
     *,
     recipe: str = "tiny",

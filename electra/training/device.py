@@ -24,7 +24,8 @@ def pick_device(wanted: str = "auto", world: World | None = None) -> torch.devic
     Raises:
         ConfigError: the device asked for is not on this machine.
     """
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": _has_mps()}
+    mps = torch.backends.mps.is_available()
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": mps}
     if wanted == "auto":
         wanted = next(name for name in ("cuda", "mps", "cpu") if available[name])
     if not available.get(wanted, False):
@@ -33,10 +34,6 @@ def pick_device(wanted: str = "auto", world: World | None = None) -> torch.devic
     if wanted == "cuda" and world is not None:
         return torch.device("cuda", world.local_rank)
     return torch.device(wanted)
-
-
-def _has_mps() -> bool:
-    return torch.backends.mps.is_available()
 
 
 def pick_dtype(wanted: str, device: torch.device) -> torch.dtype:

@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from electra.config import TrainingConfig
 from electra.errors import ConfigError
-from electra.training.device import autocast
+from electra.training.device import autocast, moved
 from electra.training.distributed import World
 from electra.training.noise import Noise
 from electra.training.parallel import layers_of
@@ -98,8 +98,7 @@ def fitting_micro_batch(
     """The largest divisor of `share` whose forward and backward pass has room.
 
     What passes of two and of four rows keep for their backward pass is counted, and carried on in a
-    straight line; on a GPU the size found is then tried. The objective and
-    torch's random numbers are left as they were.
+    line; on a GPU the size found is tried. Objective and torch's random numbers stay as they were.
 
     Args:
         objective: on its device.
@@ -192,16 +191,27 @@ def _kept_bytes(
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    batch = {name: t.to(device) for name, t in source.batch(0, rows).items()}
     objective.begin_step(progress)
-    noise = Noise(seed)
-    batch, _ = objective.prepare(batch, noise)
-    with autocast(device, dtype), torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
-        losses = objective.forward(batch, noise).losses
-    total = sum(losses.values(), start=torch.zeros((), device=device))
-    torch.autograd.backward(total)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
+        forward_backward(objective, source.batch(0, rows), Noise(seed), device=device, dtype=dtype)
     objective.zero_grad()
     return sum(kept.values())
+
+
+def forward_backward(
+    objective: Objective,
+    batch: Mapping[str, Tensor],
+    noise: Noise,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> None:
+    """Add the gradients of a batch, all losses at weight 1: what a trial wants, not training."""
+    prepared, _ = objective.prepare(moved(batch, device), noise)
+    with autocast(device, dtype):
+        losses = objective.forward(prepared, noise).losses
+    total = sum(losses.values(), start=torch.zeros((), device=device))
+    torch.autograd.backward(total)
 
 
 def free_memory(device: torch.device) -> int:
