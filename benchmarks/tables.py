@@ -1,4 +1,4 @@
-"""Write docs/benchmarks.md and the README's figures from benchmarks/results/*.json.
+"""Write docs/benchmarks.md, and the figures of the README and of the cards, from the results.
 
 python -m benchmarks.tables
 """
@@ -18,14 +18,16 @@ from benchmarks.quality_per_minute import SCORED, SIX
 Runs = dict[tuple[str, int], dict[str, Any]]
 """Results by row and seed."""
 ROOT = Path(__file__).parent.parent
+CARDS = ROOT / "docs" / "model_cards.md"
 BEGIN, END = "<!-- figures: python -m benchmarks.tables -->", "<!-- end of figures -->"
 
 
 def main() -> None:
-    """Write both."""
+    """Write all three."""
     (ROOT / "docs" / "benchmarks.md").write_text(benchmarks_page(), encoding="utf-8")
-    readme = ROOT / "README.md"
-    readme.write_text(with_figures(readme.read_text(encoding="utf-8")), encoding="utf-8")
+    for page, figures in ((ROOT / "README.md", readme_figures), (CARDS, card_figures)):
+        text = with_figures(page.read_text(encoding="utf-8"), figures())
+        page.write_text(text, encoding="utf-8")
 
 
 def load(name: str) -> dict[str, Any]:
@@ -125,15 +127,12 @@ def _objectives() -> list[str]:
     return lines
 
 
-def _quality(kind: str) -> list[str]:
-    """The track: rows by budget, the best first, from a file for each row, budget and seed."""
-    files = sorted((ROOT / "benchmarks" / "results" / "quality" / kind).glob("*.json"))
-    found = [load(f"quality/{kind}/{file.stem}") for file in files]
-    if not found:
-        return []
+def _by_row(kind: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The track's rows by budget, the best first, and the results that they are the means of."""
+    found = _of_track(kind)
     runs: dict[tuple[float, str], list[dict[str, Any]]] = {}
     for record in found:
-        summary = record["summary"]
+        summary = record["summary"] | {"processor": _processor(record)}
         runs.setdefault((-summary["minutes"], summary["name"]), []).append(summary)
     rows = []
     for (_, name), seeds in sorted(runs.items()):
@@ -148,10 +147,29 @@ def _quality(kind: str) -> list[str]:
                 "deviation": 100 * statistics.stdev(means) if len(means) > 1 else None,
                 "tokens": statistics.fmean(run["tokens"] for run in seeds),
                 "rank": statistics.fmean(run["effective_rank"] for run in seeds),
+                "processor": ", ".join(sorted({run["processor"] for run in seeds})),
                 "recipe": _recipe(seeds[0]),
             }
         )
     rows.sort(key=lambda row: (-row["minutes"], -row["mean"]))
+    return rows, found
+
+
+def _of_track(kind: str) -> list[dict[str, Any]]:
+    """Results of the track, scored on one kind of data or not at all."""
+    files = sorted((ROOT / "benchmarks" / "results" / "quality" / kind).glob("*.json"))
+    return [load(f"quality/{kind}/{file.stem}") for file in files]
+
+
+def _processor(record: dict[str, Any]) -> str:
+    return str(record["machine"]["processor"]).removesuffix(" Processor")
+
+
+def _quality(kind: str) -> list[str]:
+    """The track, from a file for each row, budget and seed."""
+    rows, found = _by_row(kind)
+    if not rows:
+        return []
     machines = {f"{r['machine']['processor']}, torch {r['machine']['torch']}" for r in found}
     commits = sorted({r["commit"] for r in found})
     scored_on = "official sets" if kind == "official" else "selection data, what is chosen by"
@@ -164,7 +182,8 @@ def _quality(kind: str) -> list[str]:
         "",
         f"Commits {', '.join(commits)}; {'; '.join(sorted(machines))}; one thread a run.",
         "",
-        "Scores in percent; minutes of one processor, from raw text; rank is the effective rank of",
+        "Scores in percent; minutes of one thread, from raw text: of which processor decides how",
+        "many tokens they are, and what a wider network costs; rank is the effective rank of",
         "the encoder's token states, recipe what `--row` and `--set` were given.",
         "",
         *_table(rows),
@@ -178,11 +197,11 @@ def _recipe(run: dict[str, Any]) -> str:
 
 def _losses() -> list[str]:
     """Runs of the track that were not scored: what was looked through by held-out losses."""
-    files = sorted((ROOT / "benchmarks" / "results" / "quality" / "unscored").glob("*.json"))
-    found = [load(f"quality/unscored/{file.stem}")["summary"] for file in files]
+    found = [r["summary"] | {"processor": _processor(r)} for r in _of_track("unscored")]
     if not found:
         return []
-    columns = ("minutes", "name", "seed", "steps", "encoder_mlm_loss", "generator_loss")
+    losses = ("encoder_mlm_loss", "generator_loss")
+    columns = ("minutes", "name", "seed", "steps", "tokens", *losses, "processor")
     rows = [{key: run.get(key) for key in columns} | {"recipe": _recipe(run)} for run in found]
     rows.sort(key=lambda row: (-row["minutes"], row["name"], row["seed"]))
     return [
@@ -267,11 +286,35 @@ def _learning(run: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def with_figures(readme: str) -> str:
-    """The README with the block between the markers made anew."""
-    before, _, rest = readme.partition(BEGIN)
+def with_figures(page: str, figures: str) -> str:
+    """A page with the block between the markers made anew."""
+    before, _, rest = page.partition(BEGIN)
     _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n{readme_figures()}\n{END}{after}"
+    return f"{before}{BEGIN}\n{figures}\n{END}{after}"
+
+
+def card_figures(minutes: float = 60) -> str:
+    """The best run of the track's hour on the official sets, beside the others of it."""
+    rows, records = _by_row("official")
+    rows = [row for row in rows if row["minutes"] == minutes]
+    best = next(r for r in records if r["summary"]["name"] == rows[0]["row"])
+    run, config = best["summary"], best["summary"]["config"]
+    columns = ("row", "seeds", *SIX, "mean", "tokens", "processor")
+    return "\n".join(
+        [
+            f"`{run['name']}`: {run['parameters']['encoder'] / 1e6:.2f} M parameters, "
+            f"{config['model']['num_hidden_layers']} layers of {config['model']['hidden_size']}, "
+            f"{run['vocabulary']:,} word pieces; {run['steps']:,} steps of "
+            f"{config['training']['global_batch_size']} sequences of "
+            f"{config['data']['max_length']} tokens, seed {run['seed']}. Made by",
+            "",
+            f"    {best['command']}",
+            "",
+            f"at commit {best['commit']}. Official sets, in percent:",
+            "",
+            *_table([{key: row[key] for key in columns} for row in rows]),
+        ]
+    )
 
 
 def readme_figures() -> str:

@@ -76,8 +76,42 @@ def test_runs_that_were_not_scored_show_their_losses(
     for name, loss in (("muon", 5.25), ("adamw", 5.5)):
         summary = {"name": name, "minutes": 5.0, "seed": 0, "steps": 9, "encoder_mlm_loss": loss}
         summary |= {"row": "masked_lm", "changes": [f"optimizer.name={name}"]}
-        (folder / f"{name}.json").write_text(json.dumps({"summary": summary}), encoding="utf-8")
+        summary |= {"tokens": 99}
+        record = {"summary": summary, "machine": {"processor": "A Processor"}}
+        (folder / f"{name}.json").write_text(json.dumps(record), encoding="utf-8")
     assert tables._losses()[-2:] == [
-        "| 5 | adamw | 0 | 9 | 5.5 |  | masked_lm optimizer.name=adamw |",
-        "| 5 | muon | 0 | 9 | 5.25 |  | masked_lm optimizer.name=muon |",
+        "| 5 | adamw | 0 | 9 | 99 | 5.5 |  | A | masked_lm optimizer.name=adamw |",
+        "| 5 | muon | 0 | 9 | 99 | 5.25 |  | A | masked_lm optimizer.name=muon |",
     ]
+
+
+def test_the_card_is_of_the_best_row_of_the_hour(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "benchmarks" / "results" / "quality" / "official"
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(tables, "ROOT", tmp_path)
+    shape = {
+        "model": {"num_hidden_layers": 4, "hidden_size": 128},
+        "training": {"global_batch_size": 64},
+        "data": {"max_length": 64},
+    }
+    for name, seed, minutes, mean in (
+        ("good", 0, 60.0, 0.7),
+        ("good", 1, 60.0, 0.5),
+        ("even", 0, 60.0, 0.55),
+        ("short", 0, 15.0, 0.9),
+    ):
+        summary: dict[str, Any] = {"name": name, "seed": seed, "minutes": minutes, "mean": mean}
+        summary |= dict.fromkeys(tables.SIX, mean)
+        summary |= {"row": "tiny", "changes": [], "tokens": 10, "effective_rank": 5.0, "steps": 9}
+        summary |= {"parameters": {"encoder": 1_700_000}, "vocabulary": 8192, "config": shape}
+        record = {"summary": summary, "command": f"run {name}", "commit": "c"}
+        record |= {"machine": {"processor": "A Processor"}}
+        (folder / f"{name}-{minutes}-{seed}.json").write_text(json.dumps(record), "utf-8")
+    text = tables.card_figures()
+    assert text.startswith("`good`: 1.70 M parameters, 4 layers of 128, 8,192 word pieces; 9 steps")
+    assert "    run good\n" in text
+    assert "| good | 2 | 60 |" in text
+    assert "| even | 1 | 55 |" in text
+    assert "short" not in text
