@@ -161,10 +161,16 @@ def test_pretraining_takes_the_plan(
     assert report["tokens"] >= 6000
 
 
-def test_with_a_recipe_a_budget_is_a_budget(
-    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_with_a_network_of_ones_own_a_budget_is_a_budget(
+    corpus: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(plans, "plan", lambda **_: pytest.fail("planned"))
+    own = f"--output {tmp_path}/own --tokens 9 --model.discriminator {tmp_path}"
+    assert run(f"pretrain --data {corpus} {own}".split()) == 2
+    assert "config.json" in capsys.readouterr().err
     command = (
         f"pretrain --data {corpus} --output {tmp_path}/run --recipe tiny --tokens 9000 {SMALL}"
     )

@@ -132,6 +132,7 @@ def pretrain(
         raise ConfigError("give one budget: --minutes or --tokens")
     budget = {"minutes": minutes} if minutes is not None else {"max_tokens": tokens}
     planned = recipe is None and (minutes is not None or tokens is not None)
+    planned = planned and "discriminator" not in flags.get("model", {})  # its network is there
     if planned and resume != "never" and (output / "config.toml").is_file():
         recipe, planned = str(output / "config.toml"), False  # what was planned at its beginning
     if planned:
