@@ -113,16 +113,18 @@ def plan(
     corpus = Corpus(data)
     candidates: list[dict[str, Any]] = []
     for size in SIZES:
-        config, speed = _config(size), None
+        config, speed, read = _config(size), None, tokens or 0
         if minutes is not None:
             try:
                 speed = tokens_per_second(config, corpus, device)
             except torch.OutOfMemoryError:
+                if not candidates:
+                    raise
                 break
-        read = tokens if speed is None or minutes is None else round(60 * minutes * speed)
+            read = round(60 * minutes * speed)
         row = {"network": _network(config), "from_tokens": size.tokens, "tokens": read}
         candidates.append({**row, "tokens_per_second": speed})
-        if read is not None and read < size.tokens:
+        if read < size.tokens:
             break
     size, read = SIZES[_taken(candidates)], candidates[_taken(candidates)]["tokens"]
     config = _config(size)
