@@ -53,6 +53,7 @@ def test_batches_grow_slower_than_the_tokens() -> None:
     assert all(n & (n - 1) == 0 for n in rows), "powers of two"
     assert [batch_rows(tokens, 64) for tokens in (1e6, 5e6, 20e6)] == [32, 64, 128], "as measured"
     assert batch_rows(5e6, 128) == 32
+    assert [batch_rows(tokens, 64) for tokens in (60e6, 80e6)] == [128, 256], "183 and 210"
     steps = [10.0**power / batch_rows(10.0**power, 64) for power in range(5, 12)]
     assert steps == sorted(steps), "a longer run has more steps, too"
 
