@@ -5,8 +5,8 @@
 Reads `results/quality/unscored/`, of which it takes masked LM with the rates and masks of `tiny`.
 Batch: of each budget, the vertex of the parabola through the held-out losses of the best batch and
 its neighbours, over the logarithm of the batch; through the vertices a power of the tokens read,
-by least squares. Width: a wider network is ahead at equal tokens, the more the longer the run, and
-reads fewer in the same time, how many fewer is the processor's; the table has what it is ahead by
+by least squares. Width: a wider network is ahead at equal tokens, and reads fewer in the
+same time, how many fewer is the processor's; the table has what it is ahead by
 and what it has to be, and where `electra.plan.SIZES` sets the limits is judged by that.
 """
 

@@ -32,11 +32,12 @@ from safetensors.torch import load_file
 
 from benchmarks import protocol
 from benchmarks.record import finish
-from benchmarks.step_time import PLANNED, Contestant, objective_and_source
+from benchmarks.step_time import CPU, PLANNED, Contestant
 from electra.config import PrepareSettings, PretrainConfig
 from electra.corpus.folder import Corpus
 from electra.corpus.tokenizer import load_tokenizer, save_tokenizer
 from electra.model.flops import train_flops
+from electra.plan import objective_and_source
 from electra.prepare import prepare
 from electra.pretrain import pretrain
 from electra.recipe import read_recipe, resolve
@@ -270,7 +271,7 @@ def _add_blimp(
     curve: list[dict[str, Any]], run: Path, config: PretrainConfig, corpus: Corpus, *, pairs: int
 ) -> None:
     """BLiMP at every checkpoint of the curve."""
-    objective, _ = objective_and_source(config, corpus)
+    objective, _ = objective_and_source(config, corpus, CPU)
     tokenizer = load_tokenizer(corpus.folder)
     for row in curve:
         folder = run / "checkpoints" / f"step-{row['step']:08d}"

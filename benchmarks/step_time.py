@@ -8,17 +8,14 @@ from typing import Any
 import torch
 
 from electra.config import PretrainConfig
-from electra.corpus.batches import CorpusSource
 from electra.corpus.folder import Corpus
-from electra.corpus.streams import examples_of
-from electra.corpus.tokenizer import SpecialIds, load_tokenizer, num_ids
-from electra.model.dropout import use_bit_dropout
-from electra.objectives.objective import PretrainingObjective, RunFacts, build_objective
-from electra.training.device import pick_dtype, seed_everything, training_attention
+from electra.plan import objective_and_source
+from electra.training.device import pick_dtype
 from electra.training.loop import fit
 from electra.training.optimizer import build_optimizer
 from electra.training.schedule import Budget, TrainState
 
+CPU = torch.device("cpu")
 PLANNED = 10_000
 """Steps of the runs that are timed."""
 
@@ -29,7 +26,7 @@ class Contestant:
     def __init__(self, config: PretrainConfig, corpus: Corpus, steps: int = 10) -> None:
         """`config` has a budget of `PLANNED` steps, of which `steps` are taken at a time."""
         self.config = config
-        self.objective, self.source = objective_and_source(config, corpus)
+        self.objective, self.source = objective_and_source(config, corpus, CPU)
         self.optimizer = build_optimizer(self.objective, self.config.optimizer)
         self.state, self.steps = TrainState(), steps
 
@@ -54,8 +51,8 @@ class Contestant:
             optimizer_config=self.config.optimizer,
             schedule=self.config.schedule,
             logging=self.config.logging,
-            device=torch.device("cpu"),
-            dtype=pick_dtype("auto", torch.device("cpu")),
+            device=CPU,
+            dtype=pick_dtype("auto", CPU),
             logger=_Silent(),
         )
         spent = time.process_time() - started, time.monotonic() - clock
@@ -70,23 +67,3 @@ class _Silent:
 
     def show(self, progress: float, text: str) -> None:
         """Nothing."""
-
-
-def objective_and_source(
-    config: PretrainConfig, corpus: Corpus
-) -> tuple[PretrainingObjective, CorpusSource]:
-    """As a run on the CPU makes them."""
-    tokenizer = load_tokenizer(corpus.folder)
-    special = SpecialIds.of(tokenizer)
-    seed_everything(config.training.seed)
-    counts = torch.from_numpy(corpus.split("train").token_counts(num_ids(tokenizer)))
-    objective = build_objective(config, num_ids(tokenizer), special, token_counts=counts)
-    use_bit_dropout(objective)
-    dropout = config.model.attention_probs_dropout_prob
-    kernel = training_attention(torch.device("cpu"), config.data.max_length, dropout=dropout)
-    objective.model.use_attention(kernel)
-    examples = examples_of(corpus, "train", config, special)
-    source = CorpusSource(examples, seed=config.training.seed, with_ids=objective.wants_ids)
-    fingerprint = str(corpus.manifest["fingerprint"])
-    objective.begin_run(RunFacts(config, tokenizer, fingerprint, print, len(examples), 1))
-    return objective, source

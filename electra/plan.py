@@ -3,9 +3,9 @@
     electra plan --data corpus --minutes 60
     electra pretrain --data corpus --output runs/first --minutes 60    # plans and trains
 
-A network is worth it from so many tokens on, and a batch grows with a power of the tokens; both
-were fitted on masked LM runs of up to 20 minutes of a core (`benchmarks/budgets.py`,
-docs/training.md). Minutes become tokens by steps of the candidates that are timed here, the
+A network is worth it from so many tokens on, and a batch grows with a power of the tokens, fitted
+on masked LM runs of up to 20 minutes of a core (`benchmarks/budgets.py`; docs/training.md says what
+of the rule was measured). Minutes become tokens by steps of the candidates that are timed here, the
 smallest first; tokens are told, so `--tokens` plans the same on every machine.
 """
 
@@ -29,11 +29,11 @@ from electra.config import PretrainConfig
 from electra.config.option import require
 from electra.corpus.batches import CorpusSource
 from electra.corpus.folder import Corpus
-from electra.corpus.streams import examples_of
+from electra.corpus.streams import examples_of, token_counts
 from electra.corpus.tokenizer import SpecialIds, load_tokenizer, num_ids
 from electra.errors import ConfigError
 from electra.model.dropout import use_bit_dropout
-from electra.objectives.objective import build_objective
+from electra.objectives.objective import PretrainingObjective, RunFacts, build_objective
 from electra.recipe import read_recipe, resolve, to_tables
 from electra.training.device import (
     keep_memory,
@@ -54,7 +54,7 @@ class Size:
     """A network of a recipe, with what differs from it."""
 
     tokens: float
-    """Read by masked LM from which it is better than the size before, in as much time."""
+    """Read by masked LM in the budget, from which it is taken instead of the size before."""
     recipe: str
     changes: Tables = dataclasses.field(default_factory=dict)
 
@@ -71,8 +71,9 @@ SIZES = (
     Size(tokens=330e6, recipe="small"),
     Size(tokens=2.7e9, recipe="base"),
 )
-"""From small to large. 8e6 is measured; 60e6 and more are 20 tokens a weight (Hoffmann et al. 2022,
-arXiv 2203.15556), within what was measured: 192 wide is not yet worth it at 10e6."""
+"""From small to large. 128 wide is level with 64 in as much time at 5e6 on one processor and not
+yet on another, hence 8e6; 192 wide is not worth it at 10e6 on either. 60e6 and more are 20 tokens a
+weight (Hoffmann et al. 2022, arXiv 2203.15556), not measured."""
 BATCH_TOKENS, BATCH_AT, BATCH_POWER = 3560, 5e6, 0.48
 """A batch of `BATCH_TOKENS` for a run of `BATCH_AT` tokens, more by this power of its tokens."""
 TIMED_TOKENS = 4096
@@ -175,19 +176,9 @@ def tokens_per_second(config: PretrainConfig, corpus: Corpus, device: str = "aut
     """By steps of masked LM, the first stage of the modern recipes, on the corpus's own text."""
     where = pick_device(device)
     dtype = pick_dtype(config.training.dtype, where)
-    tokenizer = load_tokenizer(corpus.folder)
-    special = SpecialIds.of(tokenizer)
-    seed_everything(config.training.seed)
     keep_memory()
-    objective = build_objective(config, num_ids(tokenizer), special).to(where)
-    use_bit_dropout(objective)
-    dropout = config.model.attention_probs_dropout_prob
-    objective.model.use_attention(
-        training_attention(where, config.data.max_length, dropout=dropout)
-    )
+    objective, source = objective_and_source(config, corpus, where)
     optimizer = build_optimizer(objective, config.optimizer)
-    examples = examples_of(corpus, "train", config, special)
-    source = CorpusSource(examples, seed=config.training.seed, with_ids=objective.wants_ids)
     rows = max(1, TIMED_TOKENS // config.data.max_length)
     first = next(objective.parameters())
     objective.begin_step(0.0)
@@ -202,6 +193,26 @@ def tokens_per_second(config: PretrainConfig, corpus: Corpus, device: str = "aut
         first.flatten()[0].item()  # waits for a GPU
         seconds.append(time.perf_counter() - begun)
     return rows * config.data.max_length / min(seconds[1:])
+
+
+def objective_and_source(
+    config: PretrainConfig, corpus: Corpus, device: torch.device
+) -> tuple[PretrainingObjective, CorpusSource]:
+    """What `pretrain` trains and reads, begun, for steps that are timed and no run."""
+    tokenizer = load_tokenizer(corpus.folder)
+    special, rows = SpecialIds.of(tokenizer), num_ids(tokenizer)
+    seed_everything(config.training.seed)
+    counts = token_counts(corpus, rows, config)
+    objective = build_objective(config, rows, special, token_counts=counts).to(device)
+    use_bit_dropout(objective)
+    dropout = config.model.attention_probs_dropout_prob
+    kernel = training_attention(device, config.data.max_length, dropout=dropout)
+    objective.model.use_attention(kernel)
+    examples = examples_of(corpus, "train", config, special)
+    source = CorpusSource(examples, seed=config.training.seed, with_ids=objective.wants_ids)
+    fingerprint, size = str(corpus.manifest["fingerprint"]), len(examples)
+    objective.begin_run(RunFacts(config, tokenizer, fingerprint, lambda _: None, size, 1))
+    return objective, source
 
 
 def _check(minutes: float | None, tokens: int | None) -> None:

@@ -43,6 +43,7 @@ def test_help_is_light() -> None:
         ("pretrain --data x --output y", "x is not a prepared corpus"),
         ("pretrain --data x --output y --training.device tpu", 'did you mean "cpu"?'),
         ("pretrain --data x --output y --minutes 1 --tokens 1", "give one budget"),
+        ("pretrain --data x --output y --minutes 1 --training.max-steps 5", "give one budget"),
         ("pretrain --data x --output y --recipe tiny --minutes 0", "minutes is 0.0; allowed"),
         ("plan --data x", "give one budget: --minutes or --tokens"),
         ("plan --data x --minutes 1", "x is not a prepared corpus"),

@@ -15,7 +15,6 @@ TINY = {
     "model.num-hidden-layers": "2",
     "data.max-length": "16",
     "training.global-batch-size": "4",
-    "training.minutes": "0.002",
 }
 EXTRA = {
     "prepare": ["--overwrite"],
@@ -51,6 +50,8 @@ def test_the_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
             assert command[:1] in (["make"], ["pip"]), command
             continue
         verbs.append(command[1])
+        if "--minutes" in command:
+            command[command.index("--minutes") + 1] = "0.002"
         assert run([*command[1:], *EXTRA.get(command[1], [])]) == 0, command
     assert verbs == ["prepare", "pretrain", "finetune", "evaluate", "predict"]
     from transformers import AutoModel

@@ -66,12 +66,18 @@ def test_nothing_is_typed_in() -> None:
     )
 
 
+def track(root: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> Path:
+    """The folder of the track's results, empty, which the tables then read."""
+    folder = root / "benchmarks" / "results" / "quality" / kind
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(tables, "ROOT", root)
+    return folder
+
+
 def test_runs_that_were_not_scored_show_their_losses(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = tmp_path / "benchmarks" / "results" / "quality" / "unscored"
-    folder.mkdir(parents=True)
-    monkeypatch.setattr(tables, "ROOT", tmp_path)
+    folder = track(tmp_path, monkeypatch, "unscored")
     assert tables._losses() == []
     for name, loss in (("muon", 5.25), ("adamw", 5.5)):
         summary = {"name": name, "minutes": 5.0, "seed": 0, "steps": 9, "encoder_mlm_loss": loss}
@@ -88,9 +94,7 @@ def test_runs_that_were_not_scored_show_their_losses(
 def test_the_card_is_of_the_best_row_of_the_hour(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = tmp_path / "benchmarks" / "results" / "quality" / "official"
-    folder.mkdir(parents=True)
-    monkeypatch.setattr(tables, "ROOT", tmp_path)
+    folder = track(tmp_path, monkeypatch, "official")
     shape = {
         "model": {"num_hidden_layers": 4, "hidden_size": 128},
         "training": {"global_batch_size": 64},

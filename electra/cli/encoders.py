@@ -10,6 +10,7 @@ from rich.console import Console
 
 from electra.cli.app import Json, Overrides, Overwrite, app, fields_help, progress_console
 from electra.config import (
+    BUDGETS,
     ClusterSettings,
     FinetuneConfig,
     PrepareSettings,
@@ -128,8 +129,13 @@ def pretrain(
         Move an old run to NAME.old-1 and start afresh.
     """
     flags = nest(overrides or {})
-    if minutes is not None and tokens is not None:
-        raise ConfigError("give one budget: --minutes or --tokens")
+    given = {"--minutes": minutes, "--tokens": tokens, **flags.get("training", {})}
+    budgets = [name for name in ("--minutes", "--tokens", *BUDGETS) if given.get(name) is not None]
+    if len(budgets) > 1 and (minutes is not None or tokens is not None):
+        raise ConfigError(
+            "give one budget: --minutes, --tokens, or one of --training.max-steps, "
+            "--training.max-tokens, --training.minutes"
+        )
     budget = {"minutes": minutes} if minutes is not None else {"max_tokens": tokens}
     planned = recipe is None and (minutes is not None or tokens is not None)
     planned = planned and "discriminator" not in flags.get("model", {})  # its network is there
