@@ -1,4 +1,4 @@
-"""The rule of `electra plan`, fitted on masked LM runs of the track: batch and width by budget.
+"""The rule of `electra plan`, on runs of the track: batch, width and warm start by budget.
 
     python -m benchmarks.budgets          # results/budgets.json and docs/budgets.svg
 
@@ -8,6 +8,9 @@ its neighbours, over the logarithm of the batch; through the vertices a power of
 by least squares. Width: a wider network is ahead at equal tokens, and reads fewer in the
 same time, how many fewer is the processor's; the table has what it is ahead by
 and what it has to be, and where `electra.plan.SIZES` sets the limits is judged by that.
+
+Warm start: `results/quality/selection/`, of which it takes `tiny` with other shares of
+masked LM before replaced tokens take over, and masked LM alone; the best share tried.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from benchmarks.record import finish
 
 HERE = Path(__file__).parent
 RUNS = HERE / "results" / "quality" / "unscored"
+SCORED = HERE / "results" / "quality" / "selection"
 RESULT = HERE / "results" / "budgets.json"
 PICTURE = HERE.parent / "docs" / "budgets.svg"
 LENGTH = 64
@@ -36,6 +40,10 @@ RULE_OF = {
 }
 SHAPE = {"model.hidden_size": "128", "training.global_batch_size": "32"}
 """With what the track's row has where nothing is said."""
+PARENT = "tiny-repetition-02"
+"""The row whose warm start was varied."""
+MASKED = ("mask_prob", "mask_prob_end", "mask_token_prob", "repetition_weight")
+"""What masked LM alone has of `tiny`'s objective."""
 AT = 5e6
 """Tokens that the fitted batch is told for."""
 FOLLOWS = {"model.num_attention_heads", "model.intermediate_size"}
@@ -51,8 +59,14 @@ def main() -> None:
     for minutes, (tokens, batch) in vertices.items():
         summary[f"best_batch_{minutes:g}min"] = batch
         summary[f"best_batch_{minutes:g}min_tokens"] = tokens
+    shares = warm_starts()
+    for budget in sorted({run["minutes"] for run in shares}):
+        mine = [run for run in shares if run["minutes"] == budget]
+        best = max(mine, key=lambda run: run["mean"])
+        summary[f"best_warm_start_{budget:g}min"] = best["warm_start"]
+        summary |= {f"mean_{budget:g}min_at_{run['warm_start']:g}": run["mean"] for run in mine}
     finish(wider(runs), summary, json_file=RESULT)
-    draw(runs, vertices, power, at)
+    draw(runs, vertices, power, at, shares)
 
 
 def ladder() -> list[dict[str, Any]]:
@@ -77,6 +91,26 @@ def ladder() -> list[dict[str, Any]]:
             }
         )
     return sorted(found, key=lambda run: (run["minutes"], run["width"], run["batch"]))
+
+
+def warm_starts() -> list[dict[str, Any]]:
+    """Scored runs of `PARENT`, seed 0, by minutes and share; all of it: masked LM alone."""
+    runs = [
+        json.loads(file.read_text("utf-8"))["summary"] for file in sorted(SCORED.glob("*.json"))
+    ]
+    tiny = next(run["config"] for run in runs if run["name"] == PARENT)
+    found = []
+    for run in runs:
+        given = run["config"]
+        alone = given["objective"]["name"] == "masked_lm"
+        of_loss = MASKED if alone else tiny["objective"].keys() - {"warm_start"}
+        same = all(given["objective"].get(key) == tiny["objective"][key] for key in of_loss)
+        same &= all(given[part] == tiny[part] for part in ("model", "optimizer"))
+        same &= given["training"]["global_batch_size"] == tiny["training"]["global_batch_size"]
+        if same and run["seed"] == 0:
+            share = 1.0 if alone else given["objective"]["warm_start"]
+            found.append({key: run[key] for key in ("minutes", "mean")} | {"warm_start": share})
+    return sorted(found, key=lambda run: (run["minutes"], run["warm_start"]))
 
 
 def best_batches(runs: list[dict[str, Any]], width: int = 128) -> dict[float, tuple[float, float]]:
@@ -154,14 +188,15 @@ def draw(
     vertices: Mapping[float, tuple[float, float]],
     power: float,
     at: float,
+    shares: list[dict[str, Any]],
 ) -> None:
-    """Losses by batch and by width, and the batch by tokens read."""
+    """Losses by batch and by width, the batch by tokens read, scores by warm start."""
     from matplotlib import rcParams
     from matplotlib.figure import Figure
 
     rcParams["svg.hashsalt"] = "budgets"  # the same bytes for the same runs
-    figure = Figure(figsize=(10, 3.8), layout="constrained")
-    left, middle, right = figure.subplots(1, 3)
+    figure = Figure(figsize=(9, 7), layout="constrained")
+    (left, middle), (right, last) = figure.subplots(2, 2)
     minutes = sorted({run["minutes"] for run in runs})
     for number, budget in enumerate(minutes):
         color, label = f"C{number}", f"{budget:g} minutes"
@@ -191,6 +226,13 @@ def draw(
             right.plot([read], [batch * LENGTH], "o", color=f"C{number}", label=f"{budget:g} min")
     right.set(xscale="log", yscale="log", xlabel="tokens read", ylabel="tokens of the best batch")
     right.legend(fontsize=8)
+    for budget in sorted({run["minutes"] for run in shares}):
+        of_budget = [run for run in shares if run["minutes"] == budget]
+        x, y = [run["warm_start"] for run in of_budget], [100 * run["mean"] for run in of_budget]
+        color = f"C{minutes.index(budget)}" if budget in minutes else f"C{len(minutes)}"
+        last.plot(x, y, "o-", color=color, label=f"{budget:g} minutes")
+    last.set(xlabel="warm start (1: masked LM alone)", ylabel="mean of six scores")
+    last.legend(fontsize=8)
     figure.savefig(PICTURE, metadata={"Date": None})
 
 

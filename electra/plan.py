@@ -76,6 +76,8 @@ yet on another, hence 8e6; 192 wide is not worth it at 10e6 on either. 60e6 and 
 weight (Hoffmann et al. 2022, arXiv 2203.15556), not measured."""
 BATCH_TOKENS, BATCH_AT, BATCH_POWER = 3560, 5e6, 0.48
 """A batch of `BATCH_TOKENS` for a run of `BATCH_AT` tokens, more by this power of its tokens."""
+HAND_OVER, HAND_OVER_AT, HAND_OVER_POWER = 0.3, 13.7e6, -0.77
+"""Share of a run of so many tokens that is masked LM alone, before replaced tokens take over."""
 TIMED_TOKENS = 4096
 """In a step that is timed."""
 TIMED_STEPS = 3
@@ -132,7 +134,8 @@ def plan(
     rows = batch_rows(read, config.data.max_length)
     budget = {"minutes": minutes} if minutes is not None else {"max_tokens": tokens}
     training = {**budget, "global_batch_size": rows}
-    layers = [*_layers(size), ("plan", {"training": training})]
+    tables: Tables = {"training": training, "objective": {"warm_start": warm_start(read)}}
+    layers = [*_layers(size), ("plan", tables)]
     result = {
         **budget,
         "tokens": read,
@@ -154,6 +157,12 @@ def batch_rows(tokens: float, length: int) -> int:
     """
     wanted = BATCH_TOKENS * (tokens / BATCH_AT) ** BATCH_POWER / length
     return int(2 ** max(3, math.floor(math.log2(wanted) + 0.4)))
+
+
+def warm_start(tokens: float) -> float:
+    """The share before replaced tokens take over: .7 of a short run, less of a longer one."""
+    share = HAND_OVER * math.pow(tokens / HAND_OVER_AT, HAND_OVER_POWER)
+    return round(min(0.7, max(0.1, share)), 2)
 
 
 def one_line(result: Mapping[str, Any]) -> str:
@@ -218,16 +227,13 @@ def objective_and_source(
 def _check(minutes: float | None, tokens: int | None) -> None:
     if (minutes is None) == (tokens is None):
         raise ConfigError("give one budget: --minutes or --tokens")
-    if minutes is not None:
-        require(0 < minutes < math.inf, "minutes", minutes, "above 0")
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            raise ConfigError(
-                "--minutes times candidates in one process alone, and torchrun has started "
-                "several: give --tokens, or --recipe with --training.minutes"
-            )
-    else:
-        assert tokens is not None, "one of both is there"
-        require(tokens > 0, "tokens", tokens, "above 0")
+    name, budget = ("tokens", tokens) if minutes is None else ("minutes", minutes)
+    require(budget is not None and 0 < budget < math.inf, name, budget, "above 0")
+    if minutes is not None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError(
+            "--minutes times candidates in one process alone, and torchrun has started "
+            "several: give --tokens, or --recipe with --training.minutes"
+        )
 
 
 def _layers(size: Size) -> list[tuple[str, Tables]]:

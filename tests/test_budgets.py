@@ -45,3 +45,9 @@ def test_the_runs_are_of_one_rule() -> None:
     assert {(r["minutes"], r["width"], r["batch"]) for r in runs} >= {(20.0, 128, 128)}
     shapes = [(r["minutes"], r["width"], r["batch"]) for r in runs]
     assert len(shapes) == len(set(shapes)), "another rate, depth or seed would come twice"
+
+
+def test_warm_starts_are_of_one_row_and_masked_lm_alone() -> None:
+    found = [(run["minutes"], run["warm_start"]) for run in budgets.warm_starts()]
+    assert {(5.0, 0.7), (5.0, 1.0), (15.0, 0.3), (15.0, 1.0)} <= set(found)
+    assert len(found) == len(set(found)), "another generator, weight or seed would come twice"

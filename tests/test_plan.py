@@ -1,5 +1,6 @@
 """`plan` and the budgets of `pretrain`: what is chosen, and that it is what then trains."""
 
+import dataclasses
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +15,7 @@ from electra.cli import run
 from electra.config import PretrainConfig
 from electra.corpus.folder import Corpus
 from electra.errors import ConfigError
-from electra.plan import SIZES, batch_rows, one_line, plan, tokens_per_second
+from electra.plan import SIZES, batch_rows, one_line, plan, tokens_per_second, warm_start
 from electra.recipe import read_recipe, resolve
 
 SMALL = (
@@ -39,11 +40,12 @@ def test_networks_grow_with_the_tokens(corpus: Path) -> None:
     assert chosen == [128, 64, 192, 128, 256, 192, 768, 256]
 
 
-def test_a_plan_is_its_recipe_but_for_size_batch_and_budget(corpus: Path) -> None:
+def test_a_plan_is_its_recipe_but_for_size_batch_warm_start_and_budget(corpus: Path) -> None:
     planned = config_of(plan(data=corpus, tokens=int(SIZES[1].tokens)))
     tiny = resolve(PretrainConfig, [("recipe tiny", read_recipe("tiny"))])
     assert planned.model == tiny.model
-    assert planned.objective == tiny.objective
+    shorter = warm_start(SIZES[1].tokens)
+    assert planned.objective == dataclasses.replace(tiny.objective, warm_start=shorter)
     assert planned.optimizer == tiny.optimizer
 
 
@@ -57,6 +59,20 @@ def test_batches_grow_slower_than_the_tokens() -> None:
     assert [batch_rows(tokens, 64) for tokens in (60e6, 80e6)] == [128, 256], "183 and 210"
     steps = [10.0**power / batch_rows(10.0**power, 64) for power in range(5, 12)]
     assert steps == sorted(steps), "a longer run has more steps, too"
+
+
+def test_replaced_tokens_take_over_earlier_in_a_longer_run() -> None:
+    assert [warm_start(tokens) for tokens in (1e5, 4.5e6)] == [0.7, 0.7], "as tiny"
+    assert warm_start(13.7e6) == 0.3, "15 minutes of a core"
+    assert [warm_start(tokens) for tokens in (57e6, 1e9)] == [0.1, 0.1], "as small and base"
+
+
+def test_a_plan_trains_another_objective_when_told(corpus: Path, tmp_path: Path) -> None:
+    about = f"--data {corpus} --output {tmp_path / 'r'} --tokens 2000 {SMALL}"
+    assert run(["pretrain", *about.split(), "--objective.name", "masked_lm"]) == 0
+    saved = (tmp_path / "r" / "config.toml").read_text(encoding="utf-8")
+    assert 'name = "masked_lm"' in saved
+    assert "warm_start = 0.0" in saved
 
 
 def test_the_batch_is_what_was_fitted() -> None:
