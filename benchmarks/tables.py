@@ -45,12 +45,14 @@ def benchmarks_page() -> str:
         "Written by `python -m benchmarks.tables` from `benchmarks/results/`; what was learned is",
         "in [lab_log.md](lab_log.md).",
     ]
-    for path in sorted((ROOT / "benchmarks" / "results").glob("*.json")):
-        result = load(path.stem)
+    results = ROOT / "benchmarks" / "results"
+    for path in (*sorted(results.glob("*.json")), *sorted(results.glob("adapt/*.json"))):
+        name = path.relative_to(results).with_suffix("").as_posix()
+        result = load(name)
         machine = result["machine"]
         lines += [
             "",
-            f"## {path.stem.replace('_', ' ')}",
+            f"## {name.replace('_', ' ').replace('/', ': ')}",
             "",
             f"    {result['command']}",
             "",
