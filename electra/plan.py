@@ -76,7 +76,7 @@ yet on another, hence 8e6; 192 wide is not worth it at 10e6 on either. 60e6 and 
 weight (Hoffmann et al. 2022, arXiv 2203.15556), not measured."""
 BATCH_TOKENS, BATCH_AT, BATCH_POWER = 3560, 5e6, 0.48
 """A batch of `BATCH_TOKENS` for a run of `BATCH_AT` tokens, more by this power of its tokens."""
-HAND_OVER, HAND_OVER_AT, HAND_OVER_POWER = 0.3, 13.7e6, -0.77
+WARM, WARM_AT, WARM_POWER = 0.3, 13.7e6, -0.77
 """Share of a run of so many tokens that is masked LM alone, before replaced tokens take over."""
 TIMED_TOKENS = 4096
 """In a step that is timed."""
@@ -160,9 +160,8 @@ def batch_rows(tokens: float, length: int) -> int:
 
 
 def warm_start(tokens: float) -> float:
-    """The share before replaced tokens take over: .7 of a short run, less of a longer one."""
-    share = HAND_OVER * math.pow(tokens / HAND_OVER_AT, HAND_OVER_POWER)
-    return round(min(0.7, max(0.1, share)), 2)
+    """The share before replaced tokens take over: .7 of a short run, less of longer ones."""
+    return round(min(0.7, max(0.1, WARM * math.pow(tokens / WARM_AT, WARM_POWER))), 2)
 
 
 def one_line(result: Mapping[str, Any]) -> str:
@@ -177,7 +176,8 @@ def one_line(result: Mapping[str, Any]) -> str:
         f"{budget} are worth a network of {_network(config)} and batches of "
         f"{config.training.global_batch_size:,} sequences of {config.data.max_length} tokens "
         f"(recipe {result['recipe']}; {_short(result['tokens'])} tokens by masked LM, "
-        f"{result['passes']:.2g} times the corpus)"
+        f"{result['passes']:.2g} times the corpus; masked LM alone for the first "
+        f"{config.objective.warm_start:.0%})"
     )
 
 

@@ -201,3 +201,22 @@ def test_with_a_network_of_ones_own_a_budget_is_a_budget(
     assert config.training.max_tokens == 9000
     assert config.training.minutes is None
     assert config.training.global_batch_size == 64
+
+
+@pytest.mark.parametrize(
+    ("flags", "noted"),
+    [
+        ("--optimizer.name adamw", True),
+        ("--optimizer.name adamw --optimizer.learning-rate 2e-3", False),
+        ("--optimizer.name muon", False),
+        ("", False),
+    ],
+)
+def test_a_rate_of_another_optimizer_is_noted(
+    flags: str, noted: bool, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = f"pretrain --data {corpus} --output {tmp_path}/run --recipe tiny --tokens 9000 "
+    assert run((command + f"{SMALL} {flags}").split()) == 0
+    shown = " ".join(capsys.readouterr().err.split())
+    note = "the recipe's learning rate 0.004 is for muon, and adamw may not learn at it"
+    assert (note in shown) == noted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -118,8 +119,8 @@ def pretrain(
         A name (tiny, small, base are modern; classic-small, classic-base, ... are as published)
         or a .toml file; default tiny. Flags of the form --section.field change single values.
     minutes
-        The budget. Without --recipe network and batch follow from it and from the speed of this
-        machine: electra plan shows which.
+        The budget. Without --recipe network, batch and warm start follow from it and from the
+        speed of this machine: electra plan shows which.
     tokens
         A budget of tokens read, instead.
     resume
@@ -155,6 +156,7 @@ def pretrain(
         if minutes is not None or tokens is not None:
             layers.append(("command line", {"training": budget}))
     config = resolve(PretrainConfig, [*layers, ("command line", flags)])
+    _note_rate_of_another_optimizer(layers[0][1].get("optimizer", {}), flags.get("optimizer", {}))
     from electra.pretrain import pretrain as run_pretrain
 
     run_pretrain(
@@ -165,6 +167,17 @@ def pretrain(
         overwrite=overwrite,
         console=progress_console(),
     )
+
+
+def _note_rate_of_another_optimizer(recipe: Mapping[str, Any], changed: Mapping[str, Any]) -> None:
+    name, tuned = changed.get("name"), recipe.get("name", "adamw")
+    own_rate = {"learning_rate", "learning-rate"} & changed.keys()
+    if name not in (None, tuned) and "learning_rate" in recipe and not own_rate:
+        progress_console().print(
+            f"note: the recipe's learning rate {recipe['learning_rate']:g} is for {tuned}, and "
+            f"{name} may not learn at it; --optimizer.learning-rate sets another",
+            highlight=False,
+        )
 
 
 @app.command(help_epilogue=fields_help(PretrainConfig))
