@@ -65,6 +65,7 @@ def main() -> None:
         best = max(mine, key=lambda run: run["mean"])
         summary[f"best_warm_start_{budget:g}min"] = best["warm_start"]
         summary |= {f"mean_{budget:g}min_at_{run['warm_start']:g}": run["mean"] for run in mine}
+    summary["warm_start_power"], summary["warm_start_at_1.37e+07"] = warm_start_rule(shares)
     finish(wider(runs), summary, json_file=RESULT)
     draw(runs, vertices, power, at, shares)
 
@@ -109,8 +110,23 @@ def warm_starts() -> list[dict[str, Any]]:
         same &= given["training"]["global_batch_size"] == tiny["training"]["global_batch_size"]
         if same and run["seed"] == 0:
             share = 1.0 if alone else given["objective"]["warm_start"]
-            found.append({key: run[key] for key in ("minutes", "mean")} | {"warm_start": share})
+            found.append(
+                {key: run[key] for key in ("minutes", "mean", "tokens")} | {"warm_start": share}
+            )
     return sorted(found, key=lambda run: (run["minutes"], run["warm_start"]))
+
+
+def warm_start_rule(runs: list[dict[str, Any]], at: float = 13.7e6) -> tuple[float, float]:
+    """Through the best shares with replaced tokens, over what masked LM reads: power, share."""
+    points = []
+    for budget in sorted({run["minutes"] for run in runs}):
+        mine = [run for run in runs if run["minutes"] == budget]
+        (alone,) = (run for run in mine if run["warm_start"] == 1)
+        best = max((r for r in mine if r["warm_start"] < 1), key=lambda run: run["mean"])
+        points.append((alone["tokens"] / at, best["warm_start"]))
+    tokens, shares = np.log(points).T
+    power, constant = np.polyfit(tokens, shares, 1)
+    return float(power), float(math.exp(constant))
 
 
 def best_batches(runs: list[dict[str, Any]], width: int = 128) -> dict[float, tuple[float, float]]:

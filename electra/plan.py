@@ -76,7 +76,7 @@ yet on another, hence 8e6; 192 wide is not worth it at 10e6 on either. 60e6 and 
 weight (Hoffmann et al. 2022, arXiv 2203.15556), not measured."""
 BATCH_TOKENS, BATCH_AT, BATCH_POWER = 3560, 5e6, 0.48
 """A batch of `BATCH_TOKENS` for a run of `BATCH_AT` tokens, more by this power of its tokens."""
-WARM, WARM_AT, WARM_POWER = 0.3, 13.7e6, -0.77
+WARM, WARM_AT, WARM_POWER = 0.3, 13.7e6, -0.76
 """Share of a run of so many tokens that is masked LM alone, before replaced tokens take over."""
 TIMED_TOKENS = 4096
 """In a step that is timed."""
@@ -124,7 +124,7 @@ def plan(
                 if not candidates:
                     raise
                 break
-            read = round(60 * minutes * speed)
+            read = max(1, round(60 * minutes * speed))
         row = {"network": _network(config), "from_tokens": size.tokens, "tokens": read}
         candidates.append({**row, "tokens_per_second": speed})
         if read < size.tokens:

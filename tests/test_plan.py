@@ -75,11 +75,18 @@ def test_a_plan_trains_another_objective_when_told(corpus: Path, tmp_path: Path)
     assert "warm_start = 0.0" in saved
 
 
-def test_the_batch_is_what_was_fitted() -> None:
+def test_batch_and_warm_start_are_what_was_fitted() -> None:
     file = Path(__file__).parent.parent / "benchmarks" / "results" / "budgets.json"
     fit = json.loads(file.read_text(encoding="utf-8"))["summary"]
     assert round(fit["batch_power"], 2) == plans.BATCH_POWER
     assert fit["batch_tokens_at_5e+06"] == pytest.approx(plans.BATCH_TOKENS, rel=0.01)
+    assert round(fit["warm_start_power"], 2) == plans.WARM_POWER
+    assert fit["warm_start_at_1.37e+07"] == pytest.approx(plans.WARM, rel=0.01)
+
+
+def test_the_shortest_budget_has_a_plan(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plans, "tokens_per_second", lambda *_: 1.0)
+    assert config_of(plan(data=corpus, minutes=1e-6)).model.hidden_size == 64
 
 
 def test_minutes_are_tokens_of_the_candidate(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -156,7 +156,8 @@ def pretrain(
         if minutes is not None or tokens is not None:
             layers.append(("command line", {"training": budget}))
     config = resolve(PretrainConfig, [*layers, ("command line", flags)])
-    _note_rate_of_another_optimizer(layers[0][1].get("optimizer", {}), flags.get("optimizer", {}))
+    recipe_optimizer = layers[0][1].get("optimizer", {})
+    _note_rate_of_another_optimizer(recipe_optimizer, flags.get("optimizer", {}), config)
     from electra.pretrain import pretrain as run_pretrain
 
     run_pretrain(
@@ -169,13 +170,15 @@ def pretrain(
     )
 
 
-def _note_rate_of_another_optimizer(recipe: Mapping[str, Any], changed: Mapping[str, Any]) -> None:
-    name, tuned = changed.get("name"), recipe.get("name", "adamw")
+def _note_rate_of_another_optimizer(
+    recipe: Mapping[str, Any], changed: Mapping[str, Any], config: PretrainConfig
+) -> None:
+    name, tuned = config.optimizer.name, recipe.get("name", "adamw")
     own_rate = {"learning_rate", "learning-rate"} & changed.keys()
-    if name not in (None, tuned) and "learning_rate" in recipe and not own_rate:
+    if name != tuned and "learning_rate" in recipe and not own_rate:
         progress_console().print(
-            f"note: the recipe's learning rate {recipe['learning_rate']:g} is for {tuned}, and "
-            f"{name} may not learn at it; --optimizer.learning-rate sets another",
+            f"note: the recipe's learning rate {config.optimizer.learning_rate:g} is for {tuned}, "
+            f"and {name} may not learn at it; --optimizer.learning-rate sets another",
             highlight=False,
         )
 
