@@ -1,4 +1,4 @@
-"""What a budget is worth: network, batch and rate for so many minutes or tokens.
+"""What a budget is worth: network, batch and warm start for so many minutes or tokens.
 
     electra plan --data corpus --minutes 60
     electra pretrain --data corpus --output runs/first --minutes 60    # plans and trains
