@@ -160,7 +160,6 @@ def test_a_rate_for_a_generator_that_is_not_trained() -> None:
             {"objective": {"name": "replace_mlm", "repetition_weight": 1.0}},
             "those that take it: replaced_token_detection, masked_lm",
         ),
-        ({"objective": {"encoder_mlm_others": 0.5}}, "only with --objective.encoder-mlm-weight"),
         (
             {"objective": {"causal_start": 0.5, "warm_start": 0.3}},
             "--objective.causal-start is 0.5; allowed: 0 to --objective.warm-start 0.3",

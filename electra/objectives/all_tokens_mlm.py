@@ -58,7 +58,8 @@ class AllTokensMLM(ProposingObjective):
 
     def prepare(self, batch: Batch, noise: Noise) -> tuple[Batch, dict[str, Tensor]]:
         """Choose and hide tokens; every real token is a target of the encoder."""
-        batch = with_masks(batch, self.model.special, self.config, noise, self.mask_prob)
+        special, share = self.model.special, self.mask_prob
+        batch = with_masks(batch, special, self.config, noise, share, idle_slots=self.idle_slots)
         counts = {"all_tokens_loss": count_real(batch)}
         if self.trains_generator:
             counts["generator_loss"] = batch["masked_weights"].sum()

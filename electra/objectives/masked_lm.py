@@ -47,7 +47,8 @@ class MaskedLM(PretrainingObjective):
 
     def prepare(self, batch: Batch, noise: Noise) -> tuple[Batch, dict[str, Tensor]]:
         """Choose and hide tokens; P slots a sequence."""
-        batch = with_masks(batch, self.model.special, self.config, noise, self.mask_prob)
+        special, share = self.model.special, self.mask_prob
+        batch = with_masks(batch, special, self.config, noise, share, idle_slots=self.idle_slots)
         batch, counts = self.ask(batch, batch["masked_input_ids"])
         return batch, counts | {"encoder_mlm_loss": batch["masked_weights"].sum()}
 

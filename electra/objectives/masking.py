@@ -130,10 +130,14 @@ def with_masks(
     config: ObjectiveConfig,
     noise: Noise,
     mask_prob: float | Tensor | None = None,
+    *,
+    idle_slots: bool = True,
 ) -> Batch:
     """The batch and the fields of `Masked`, as the recipe's section asks for.
 
-    `mask_prob` is the share of now, where the recipe has a schedule for it.
+    `mask_prob` is the share of now, where the recipe has a schedule for it. A share that falls
+    leaves slots idle, which meet the vocabulary for nothing: without `idle_slots` P is what the
+    fullest row uses, on a CPU, since elsewhere to learn that waits for the device.
     """
     masked = choose_and_mask(
         batch["input_ids"],
@@ -147,25 +151,9 @@ def with_masks(
         starts_word=batch.get("starts_word"),
         slots=mask_slots(batch["input_ids"].shape[1], config),
     )
-    return {**batch, **vars(masked)}
-
-
-def with_others(batch: Batch, special: SpecialIds, share: float, noise: Noise) -> Batch:
-    """The batch and `other_positions` (B, Q), `other_weights` (B, Q): tokens that are not chosen.
-
-    round(share n) of the n real tokens of each row, without repeats, fewer where fewer are left.
-    """
-    input_ids = batch["input_ids"]
-    rows, length = input_ids.shape
-    mask = batch.get("attention_mask")
-    chosen = torch.zeros_like(input_ids, dtype=torch.float).scatter_add(
-        1, batch["masked_positions"], batch["masked_weights"]
-    )
-    candidates = maskable(input_ids, special) & (chosen == 0)  # (B, L)
-    num_tokens = torch.full((rows,), length, device=input_ids.device)
-    if mask is not None:
-        candidates, num_tokens = candidates & mask.bool(), mask.sum(1)
-    slots = min(length, max_masked(length, share))
-    wanted = (num_tokens * share).round().clamp(1, slots).long()
-    choice = choose_tokens(candidates, wanted, slots, noise)
-    return {**batch, "other_positions": choice.positions, "other_weights": choice.used.float()}
+    fields = dict(vars(masked))
+    if not idle_slots and batch["input_ids"].device.type == "cpu":
+        used = max(1, int((masked.masked_weights > 0).any(0).sum()))
+        slots = ("masked_positions", "masked_weights", "original_ids")
+        fields |= {name: fields[name][:, :used] for name in slots}
+    return {**batch, **fields}

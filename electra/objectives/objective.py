@@ -84,6 +84,8 @@ class PretrainingObjective(nn.Module, ABC):
 
     wants_ids = False
     """Whether batches are to have `positions` and `example_ids` (`corpus.batches.as_batch`)."""
+    idle_slots = False
+    """Whether slots for masks that no row uses are kept: where passes are compiled for a shape."""
     repetition_head: RepetitionHead | None
     """Where `repetition_weight` asks for it."""
 

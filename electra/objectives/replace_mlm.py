@@ -45,7 +45,8 @@ class ReplaceMLM(ProposingObjective):
 
     def prepare(self, batch: Batch, noise: Noise) -> tuple[Batch, dict[str, Tensor]]:
         """Choose and hide tokens."""
-        batch = with_masks(batch, self.model.special, self.config, noise, self.mask_prob)
+        special, share = self.model.special, self.mask_prob
+        batch = with_masks(batch, special, self.config, noise, share, idle_slots=self.idle_slots)
         counts = {"encoder_mlm_loss": batch["masked_weights"].sum()}
         if self.trains_generator:
             counts["generator_loss"] = batch["masked_weights"].sum()

@@ -14,8 +14,7 @@ start: for a share before that it predicts the next token, each seeing what stan
 also predicts the original tokens at the masked positions from the corrupted text, which keeps
 lexical knowledge in it; as in COCO-LM (Meng et al. 2021, section 3.1) with `encoder_mlm_copy`,
 where the prediction may copy the input by the discriminator's verdict, which gets no gradient from
-it; with `encoder_mlm_others` at a share of the other positions, too. Contrastive loss (COCO-LM):
-see `contrastive.py`.
+it. Contrastive loss (COCO-LM): see `contrastive.py`.
 
 Cost: generator and encoder read every token; the vocabulary is met at the masked positions (twice
 with the corrective head); the contrastive loss adds nine tenths of an encoder pass.
@@ -37,7 +36,7 @@ from electra.model.pretraining_model import PretrainingModel, gather
 from electra.objectives.contrastive import contrastive_loss, crop
 from electra.objectives.copying import copy_loss
 from electra.objectives.masked_lm import masked_lm_loss, masked_lm_means, masked_logits
-from electra.objectives.masking import with_masks, with_others
+from electra.objectives.masking import with_masks
 from electra.objectives.objective import Networks, ProbeOutput, SeenText, count_real, real_tokens
 from electra.objectives.proposals import ProposingObjective
 from electra.training.loop import Batch, StepOutput
@@ -124,9 +123,8 @@ class ReplacedTokenDetection(ProposingObjective):
         """Choose and hide tokens; count the targets of each loss."""
         if self._causal:
             return batch, {"causal_lm_loss": real_tokens(batch)[:, 1:].sum()}
-        batch = with_masks(batch, self.model.special, self.config, noise, self.mask_prob)
-        if self.config.encoder_mlm_others and not self._warm:
-            batch = with_others(batch, self.model.special, self.config.encoder_mlm_others, noise)
+        special, share = self.model.special, self.mask_prob
+        batch = with_masks(batch, special, self.config, noise, share, idle_slots=self.idle_slots)
         batch, counts = self.ask(batch, batch["masked_input_ids" if self._warm else "input_ids"])
         return batch, counts | self.counts(batch)
 
@@ -139,8 +137,7 @@ class ReplacedTokenDetection(ProposingObjective):
         if self.trains_generator:
             counts["generator_loss"] = num_masked
         if self.config.encoder_mlm_weight:
-            others = batch["other_weights"].sum() if self.config.encoder_mlm_others else 0.0
-            counts["encoder_mlm_loss"] = num_masked + others
+            counts["encoder_mlm_loss"] = num_masked
         if self.config.contrastive_weight:
             counts["contrastive_loss"] = torch.full_like(num_masked, len(batch["input_ids"]))
         return counts
@@ -194,15 +191,8 @@ class ReplacedTokenDetection(ProposingObjective):
         return masked_lm_loss(judged.generator_logits, batch)
 
     def corrective_loss(self, judged: Judged, batch: Batch) -> Tensor:
-        """-log p(original token), read from the corrupted text, over the masked positions.
-
-        With `encoder_mlm_others` over a share of the others, too.
-        """
-        positions, weights = batch["masked_positions"], batch["masked_weights"]
-        if self.config.encoder_mlm_others:
-            positions = torch.cat([positions, batch["other_positions"]], 1)
-            weights = torch.cat([weights, batch["other_weights"]], 1)
-        originals = batch["input_ids"].gather(1, positions)  # (B, P)
+        """-log p(original token), read from the corrupted text, over the masked positions."""
+        positions, originals = batch["masked_positions"], batch["original_ids"]  # (B, P)
         logits = self.model.encoder_token_logits(gather(judged.hidden, positions))  # (B, P, V)
         flat = logits.flatten(0, 1).float()
         losses = F.cross_entropy(flat, originals.flatten(), reduction="none").view_as(originals)
@@ -210,7 +200,7 @@ class ReplacedTokenDetection(ProposingObjective):
             scores = judged.scores.detach().gather(1, positions)
             kept = judged.corrupted_input_ids.gather(1, positions) == originals
             losses = copy_loss(losses, scores, kept)
-        return (losses * weights).sum()
+        return (losses * batch["masked_weights"]).sum()
 
     def discriminator_loss(self, judged: Judged, batch: Batch) -> Tensor:
         """Binary cross-entropy, summed over the judged tokens."""

@@ -47,6 +47,7 @@ def compile_passes(
             since what such a graph returns is overwritten when it runs again.
         backend: of torch.compile.
     """
+    objective.idle_slots = True  # type: ignore[assignment]
     for name in _WHAT:
         if name == "prepare" and device.type == "cpu" and backend == "inductor":
             continue  # C++ made of the noise's shifts crashes the process (torch 2.13)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from electra.corpus.tokenizer import SpecialIds
-from electra.objectives.masking import choose_and_mask, max_masked, with_others
+from electra.objectives.masking import choose_and_mask, max_masked
 from electra.training.noise import Noise
 
 SPECIAL = SpecialIds(pad=0, unk=1, cls=2, sep=3, mask=4)
@@ -107,32 +107,3 @@ def test_a_row_of_special_tokens_chooses_nothing() -> None:
     )
     assert masked.masked_weights.sum() == 0
     assert (masked.masked_input_ids == ids).all()
-
-
-@settings(max_examples=40)
-@given(
-    lengths=st.lists(st.integers(4, 40), min_size=1, max_size=6),
-    share=st.floats(0.05, 1.0),
-    seed=st.integers(0, 2**31),
-)
-def test_others_are_real_tokens_that_were_not_chosen(
-    lengths: list[int], share: float, seed: int
-) -> None:
-    ids, mask = make_batch(lengths, 40, seed)
-    drawn = Noise(seed)
-    masked = choose_and_mask(ids, mask, SPECIAL, mask_prob=0.15, mask_token_prob=1.0, noise=drawn)
-    batch = {"input_ids": ids, "attention_mask": mask, **vars(masked)}
-    found = with_others(batch, SPECIAL, share, drawn)
-    for row, length in enumerate(lengths):
-        places = found["other_positions"][row][found["other_weights"][row] > 0].tolist()
-        chosen = set(masked.masked_positions[row][masked.masked_weights[row] > 0].tolist())
-        left = [
-            p
-            for p in range(length)
-            if int(ids[row, p]) not in SPECIAL.never_masked and p not in chosen
-        ]
-        assert len(set(places)) == len(places)
-        assert set(places) <= set(left)
-        wanted = max(1, round(length * torch.tensor(share).item()))
-        wanted = min(wanted, len(left), found["other_positions"].shape[1])
-        assert abs(len(places) - wanted) <= (abs(length * share % 1 - 0.5) < 1e-5)

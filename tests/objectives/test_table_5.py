@@ -182,25 +182,6 @@ def test_the_encoders_loss_does_not_reach_the_generator(family: str, name: str) 
         assert not part.startswith("generator.") or parameter.grad is None, part
 
 
-def test_the_corrective_head_names_others_too() -> None:
-    """All of the others: its loss is the plain cross-entropy of every token that may be chosen."""
-    objective = make("modern", objective={"encoder_mlm_weight": 1.0, "encoder_mlm_others": 1.0})
-    assert isinstance(objective, ReplacedTokenDetection)
-    prepared, corrupted, _ = corrupted_of(objective)
-    model = objective.model
-    ids = prepared["input_ids"]
-    named = torch.isin(ids, torch.tensor(model.special.never_masked), invert=True)
-    named &= prepared["attention_mask"].bool()
-    with torch.no_grad():
-        logits = model.encoder_token_logits(model.encoder_hidden(corrupted, prepared))
-    expected = -logits.log_softmax(-1).gather(-1, ids.unsqueeze(-1)).squeeze(-1)[named].sum()
-    drawn = noise()
-    prepared, counts = objective.prepare(padded_batch(), drawn)
-    losses = objective.forward(prepared, drawn).losses
-    assert losses["encoder_mlm_loss"].item() == pytest.approx(expected.item(), rel=1e-4)
-    assert counts["encoder_mlm_loss"].item() == named.sum().item()
-
-
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_corrective_head_with_its_copy_gate(family: str) -> None:
     """Against a loop; the gate is the discriminator's verdict, and gets no gradient from it."""
