@@ -19,7 +19,6 @@ OBJECTIVES: Mapping[str, tuple[str, ...]] = {
         "causal_start",
         "encoder_mlm_weight",
         "encoder_mlm_copy",
-        "encoder_mask_share",
         "contrastive_weight",
         "repetition_weight",
     ),
@@ -123,9 +122,6 @@ class ObjectiveConfig:
     encoder_mlm_copy: bool = option(
         False, "corrective head: let it copy the input as far as the discriminator trusts it"
     )
-    encoder_mask_share: float = option(
-        0.0, "corrective head: share of the chosen tokens that the encoder, too, reads as [MASK]"
-    )
     contrastive_weight: float = option(
         0.0, "weight of telling a text's cropped copy from other texts (COCO-LM's SCL)"
     )
@@ -170,7 +166,6 @@ class ObjectiveConfig:
             ("mask_prob_end", 0.9),
             ("mask_token_prob", 1.0),
             ("warm_start", 1.0),
-            ("encoder_mask_share", 1.0),
             ("generator_share", 1.0),
             ("view_share", 0.9),
             ("head_share", 0.9),
@@ -199,13 +194,12 @@ class ObjectiveConfig:
             self.causal_start,
             f"0 to --objective.warm-start {self.warm_start:g}, whose first part it is",
         )
-        for name, what in (("encoder_mlm_copy", "true"), ("encoder_mask_share", "above 0")):
-            require(
-                self.encoder_mlm_weight > 0 or not getattr(self, name),
-                "objective." + name.replace("_", "-"),
-                getattr(self, name),
-                f"{what} only with --objective.encoder-mlm-weight above 0",
-            )
+        require(
+            self.encoder_mlm_weight > 0 or not self.encoder_mlm_copy,
+            "objective.encoder-mlm-copy",
+            self.encoder_mlm_copy,
+            "true only with --objective.encoder-mlm-weight above 0",
+        )
         if self.generator != "masked_lm":
             for name in ("generator_weight", "temperature"):
                 require(

@@ -125,15 +125,7 @@ class ReplacedTokenDetection(ProposingObjective):
             return batch, {"causal_lm_loss": real_tokens(batch)[:, 1:].sum()}
         special, share = self.model.special, self.mask_prob
         batch = with_masks(batch, special, self.config, noise, share, idle_slots=self.idle_slots)
-        read = batch["masked_input_ids" if self._warm else "input_ids"]
-        if self.config.encoder_mask_share and not self._warm:
-            positions, used = batch["masked_positions"], batch["masked_weights"] > 0  # (B, P)
-            drawn = noise.uniform(positions.shape, positions.device)
-            used = used & (drawn < self.config.encoder_mask_share)
-            masks = torch.zeros_like(read).scatter_add(1, positions, used.to(read.dtype)) > 0
-            batch = {**batch, "encoder_masks": masks}
-            read = read.masked_fill(masks, self.model.special.mask)
-        batch, counts = self.ask(batch, read)
+        batch, counts = self.ask(batch, batch["masked_input_ids" if self._warm else "input_ids"])
         return batch, counts | self.counts(batch)
 
     def counts(self, batch: Batch) -> dict[str, Tensor]:
@@ -152,16 +144,12 @@ class ReplacedTokenDetection(ProposingObjective):
 
     def judged_tokens(self, batch: Batch) -> Tensor:
         """(B, L) bool: the tokens that count in the discriminator's loss."""
-        real = real_tokens(batch)
-        return real & ~batch["encoder_masks"] if "encoder_masks" in batch else real
+        return real_tokens(batch)
 
     def judge(self, batch: Batch, noise: Noise) -> Judged:
         """Propose, corrupt, read, score."""
         logits = self.generator_logits(batch)
         corrupted, is_replaced = self.corrupt(batch, logits, noise)
-        if "encoder_masks" in batch:
-            corrupted = corrupted.masked_fill(batch["encoder_masks"], self.model.special.mask)
-            is_replaced = is_replaced & ~batch["encoder_masks"]
         hidden = self.model.encoder_hidden(corrupted, batch)
         scores = self.model.replaced_logits(hidden).float()
         return Judged(logits, corrupted, is_replaced, hidden, scores)
@@ -255,8 +243,6 @@ class ReplacedTokenDetection(ProposingObjective):
         loss = self.discriminator_loss(judged, batch)
         means["discriminator_loss"] = (loss, counts["discriminator_loss"])
         real = real_tokens(batch)
-        if "encoder_masks" in batch:
-            real &= ~batch["encoder_masks"]
         seen = SeenText(judged.corrupted_input_ids, judged.scores)
         return ProbeOutput(means, judged.scores[real], judged.is_replaced[real], seen)
 
