@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from electra.cli import run
+from electra.cli.app import progress_console
 from tests.conftest import make_text
 
 
@@ -141,3 +142,10 @@ def test_from_text_to_prediction(tmp_path: Path, capsys: pytest.CaptureFixture[s
     shown = capsys.readouterr().out
     assert '"metric": "accuracy"' in shown
     assert shown.count('"label"') == 2
+
+
+def test_of_several_processes_the_first_speaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not progress_console().quiet
+    for rank, quiet in (("0", False), ("1", True)):
+        monkeypatch.setenv("RANK", rank)
+        assert progress_console().quiet is quiet

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 from cyclopts import App, Parameter
@@ -27,8 +28,10 @@ Overrides = Annotated[dict[str, str] | None, Parameter(parse=False)]
 
 
 def progress_console() -> Console:
-    """Where progress goes: standard error, so that answers can be piped."""
-    return Console(stderr=True)
+    """Where progress goes: standard error, so that answers can be piped; of torchrun's processes
+    the first speaks.
+    """
+    return Console(stderr=True, quiet=os.environ.get("RANK", "0") != "0")
 
 
 def fields_help(config: type) -> str:
