@@ -1,4 +1,4 @@
-"""What a budget is worth: network, batch and warm start for so many minutes or tokens.
+"""What a budget is worth: the network and the batch for so many minutes or tokens.
 
     electra plan --data corpus --minutes 60
     electra pretrain --data corpus --output runs/first --minutes 60    # plans and trains
@@ -76,8 +76,6 @@ yet on another, hence 8e6; 192 wide is not worth it at 10e6 on either. 60e6 and 
 weight (Hoffmann et al. 2022, arXiv 2203.15556), not measured."""
 BATCH_TOKENS, BATCH_AT, BATCH_POWER = 3560, 5e6, 0.48
 """A batch of `BATCH_TOKENS` for a run of `BATCH_AT` tokens, more by this power of its tokens."""
-WARM, WARM_AT, WARM_POWER = 0.3, 13.7e6, -0.76
-"""Share of a run of so many tokens that is masked LM alone, before replaced tokens take over."""
 TIMED_TOKENS = 4096
 """In a step that is timed."""
 TIMED_STEPS = 3
@@ -133,8 +131,7 @@ def plan(
     config = _config(size)
     rows = batch_rows(read, config.data.max_length)
     budget = {"minutes": minutes} if minutes is not None else {"max_tokens": tokens}
-    training = {**budget, "global_batch_size": rows}
-    tables: Tables = {"training": training, "objective": {"warm_start": warm_start(read)}}
+    tables: Tables = {"training": {**budget, "global_batch_size": rows}}
     layers = [*_layers(size), ("plan", tables)]
     result = {
         **budget,
@@ -159,11 +156,6 @@ def batch_rows(tokens: float, length: int) -> int:
     return int(2 ** max(3, math.floor(math.log2(wanted) + 0.4)))
 
 
-def warm_start(tokens: float) -> float:
-    """The share before replaced tokens take over: .7 of a short run, less of longer ones."""
-    return round(min(0.7, max(0.1, WARM * math.pow(tokens / WARM_AT, WARM_POWER))), 2)
-
-
 def one_line(result: Mapping[str, Any]) -> str:
     """The choice in words."""
     config = resolve(PretrainConfig, [("plan", result["tables"])])
@@ -176,8 +168,7 @@ def one_line(result: Mapping[str, Any]) -> str:
         f"{budget} are worth a network of {_network(config)} and batches of "
         f"{config.training.global_batch_size:,} sequences of {config.data.max_length} tokens "
         f"(recipe {result['recipe']}; {_short(result['tokens'])} tokens by masked LM, "
-        f"{result['passes']:.2g} times the corpus; masked LM alone for the first "
-        f"{config.objective.warm_start:.0%})"
+        f"{result['passes']:.2g} times the corpus)"
     )
 
 

@@ -1,6 +1,5 @@
 """`plan` and the budgets of `pretrain`: what is chosen, and that it is what then trains."""
 
-import dataclasses
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +14,7 @@ from electra.cli import run
 from electra.config import PretrainConfig
 from electra.corpus.folder import Corpus
 from electra.errors import ConfigError
-from electra.plan import SIZES, batch_rows, one_line, plan, tokens_per_second, warm_start
+from electra.plan import SIZES, batch_rows, one_line, plan, tokens_per_second
 from electra.recipe import read_recipe, resolve
 
 SMALL = (
@@ -40,12 +39,11 @@ def test_networks_grow_with_the_tokens(corpus: Path) -> None:
     assert chosen == [128, 64, 192, 128, 256, 192, 768, 256]
 
 
-def test_a_plan_is_its_recipe_but_for_size_batch_warm_start_and_budget(corpus: Path) -> None:
+def test_a_plan_is_its_recipe_but_for_size_batch_and_budget(corpus: Path) -> None:
     planned = config_of(plan(data=corpus, tokens=int(SIZES[1].tokens)))
     tiny = resolve(PretrainConfig, [("recipe tiny", read_recipe("tiny"))])
     assert planned.model == tiny.model
-    shorter = warm_start(SIZES[1].tokens)
-    assert planned.objective == dataclasses.replace(tiny.objective, warm_start=shorter)
+    assert planned.objective == tiny.objective
     assert planned.optimizer == tiny.optimizer
 
 
@@ -61,12 +59,6 @@ def test_batches_grow_slower_than_the_tokens() -> None:
     assert steps == sorted(steps), "a longer run has more steps, too"
 
 
-def test_replaced_tokens_take_over_earlier_in_a_longer_run() -> None:
-    assert [warm_start(tokens) for tokens in (1e5, 4.5e6)] == [0.7, 0.7], "as tiny"
-    assert warm_start(13.7e6) == 0.3, "15 minutes of a core"
-    assert [warm_start(tokens) for tokens in (57e6, 1e9)] == [0.1, 0.1], "as small and base"
-
-
 def test_a_plan_trains_another_objective_when_told(corpus: Path, tmp_path: Path) -> None:
     about = f"--data {corpus} --output {tmp_path / 'r'} --tokens 2000 {SMALL}"
     assert run(["pretrain", *about.split(), "--objective.name", "masked_lm"]) == 0
@@ -75,13 +67,11 @@ def test_a_plan_trains_another_objective_when_told(corpus: Path, tmp_path: Path)
     assert "warm_start = 0.0" in saved
 
 
-def test_batch_and_warm_start_are_what_was_fitted() -> None:
+def test_the_batch_is_what_was_fitted() -> None:
     file = Path(__file__).parent.parent / "benchmarks" / "results" / "budgets.json"
     fit = json.loads(file.read_text(encoding="utf-8"))["summary"]
     assert round(fit["batch_power"], 2) == plans.BATCH_POWER
     assert fit["batch_tokens_at_5e+06"] == pytest.approx(plans.BATCH_TOKENS, rel=0.01)
-    assert round(fit["warm_start_power"], 2) == plans.WARM_POWER
-    assert fit["warm_start_at_1.37e+07"] == pytest.approx(plans.WARM, rel=0.01)
 
 
 def test_the_shortest_budget_has_a_plan(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:

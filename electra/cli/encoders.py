@@ -119,8 +119,8 @@ def pretrain(
         A name (tiny, small, base are modern; classic-small, classic-base, ... are as published)
         or a .toml file; default tiny. Flags of the form --section.field change single values.
     minutes
-        The budget. Without --recipe network, batch and warm start follow from it and from the
-        speed of this machine: electra plan shows which.
+        The budget. Without --recipe network and batch follow from it and from the speed of
+        this machine: electra plan shows which.
     tokens
         A budget of tokens read, instead.
     resume

@@ -66,7 +66,7 @@ def plan(
     device: str = "auto",
     json: Json = False,
 ) -> None:
-    """Show what network, batch and warm start a budget is worth: what electra pretrain takes.
+    """Show what network and batch a budget is worth: what electra pretrain takes.
 
     The networks of the modern recipes are timed on this machine, the smallest first, until one
     would read too little text. docs/training.md has the rule and where it is from.
