@@ -114,7 +114,7 @@ def warm_starts() -> list[dict[str, Any]]:
         if same:
             share = 1.0 if alone else given["objective"]["warm_start"]
             found.append(
-                {key: run[key] for key in ("minutes", "mean", "tokens")} | {"warm_start": share}
+                {key: run[key] for key in ("name", "minutes", "mean")} | {"warm_start": share}
             )
     return sorted(found, key=lambda run: (run["minutes"], run["warm_start"]))
 

@@ -47,18 +47,11 @@ def test_the_runs_are_of_one_rule() -> None:
     assert len(shapes) == len(set(shapes)), "another rate, depth or seed would come twice"
 
 
-def test_warm_starts_are_of_one_row_and_masked_lm_alone() -> None:
-    found = [(run["minutes"], run["warm_start"]) for run in budgets.warm_starts()]
-    assert {(5.0, 0.7), (5.0, 1.0), (15.0, 0.3), (15.0, 1.0)} <= set(found)
-    assert len(found) == len(set(found)), "another generator, weight or seed would come twice"
-
-
-def test_the_power_of_warm_starts_is_of_runs_with_replaced_tokens() -> None:
-    runs = [
-        {"minutes": m, "warm_start": share, "mean": mean, "tokens": m * 1e6}
-        for m, best in ((4, 0.8), (16, 0.4))
-        for share, mean in ((best, 0.7), (best / 2, 0.6), (1.0, 0.9))
-    ]
-    power, share = budgets.warm_start_rule(runs, at=16e6)
-    assert power == pytest.approx(-0.5)
-    assert share == pytest.approx(0.4)
+def test_warm_starts_are_of_one_recipe_and_masked_lm_alone() -> None:
+    found = budgets.warm_starts()
+    budgets_of = {(run["minutes"], run["warm_start"]) for run in found}
+    assert {(5.0, 0.7), (5.0, 1.0), (15.0, 0.3), (15.0, 1.0)} <= budgets_of
+    names = {run["name"] for run in found}
+    assert {"tiny-warm-start-03", "tiny-trimmed-07", "masked_lm-trimmed"} <= names
+    others = {"weight-50", "early-plain", "early-unigram", "early-vocabulary-4096", "mms"}
+    assert not names & {f"tiny-{other}" for other in others}, "another weight, mask or generator"
