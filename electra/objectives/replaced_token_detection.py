@@ -75,7 +75,7 @@ class ReplacedTokenDetection(ProposingObjective):
         # in the checkpoint, so that a resumed run hands over once
         self.register_buffer("warm", torch.tensor(config.warm_start > 0))
         self._warm = config.warm_start > 0
-        self._causal = False
+        self._causal = self._heads_alone = False
 
     @classmethod
     def networks(cls, config: ObjectiveConfig) -> Networks:
@@ -118,6 +118,8 @@ class ReplacedTokenDetection(ProposingObjective):
                 self.model.start_generator_from_encoder()
             self.warm.fill_(False)
             self._warm = False
+        begun = self.config.warm_start + self.config.head_share
+        self._heads_alone = not self._warm and progress < begun
 
     def prepare(self, batch: Batch, noise: Noise) -> tuple[Batch, dict[str, Tensor]]:
         """Choose and hide tokens; count the targets of each loss."""
@@ -150,9 +152,14 @@ class ReplacedTokenDetection(ProposingObjective):
         """Propose, corrupt, read, score."""
         logits = self.generator_logits(batch)
         corrupted, is_replaced = self.corrupt(batch, logits, noise)
-        hidden = self.model.encoder_hidden(corrupted, batch)
+        hidden = self.read(corrupted, batch)
         scores = self.model.replaced_logits(hidden).float()
         return Judged(logits, corrupted, is_replaced, hidden, scores)
+
+    def read(self, input_ids: Tensor, batch: Batch) -> Tensor:
+        """The encoder's reading of a text, (B, L, H); without gradient while heads learn alone."""
+        hidden = self.model.encoder_hidden(input_ids, batch)
+        return hidden.detach() if self._heads_alone else hidden
 
     def forward(self, batch: Batch, noise: Noise) -> StepOutput:
         """Losses summed over their targets."""
@@ -193,7 +200,9 @@ class ReplacedTokenDetection(ProposingObjective):
     def corrective_loss(self, judged: Judged, batch: Batch) -> Tensor:
         """-log p(original token), read from the corrupted text, over the masked positions."""
         positions, originals = batch["masked_positions"], batch["original_ids"]  # (B, P)
-        logits = self.model.encoder_token_logits(gather(judged.hidden, positions))  # (B, P, V)
+        logits = self.model.encoder_token_logits(  # (B, P, V)
+            gather(judged.hidden, positions), learns_table=not self._heads_alone
+        )
         flat = logits.flatten(0, 1).float()
         losses = F.cross_entropy(flat, originals.flatten(), reduction="none").view_as(originals)
         if self.config.encoder_mlm_copy:
@@ -212,7 +221,7 @@ class ReplacedTokenDetection(ProposingObjective):
     def contrast(self, judged: Judged, batch: Batch, noise: Noise) -> Tensor:
         """Contrastive loss between the corrupted text and a cropped copy, summed over rows."""
         cropped = crop(batch, self.model.special, noise)
-        other = self.model.encoder_hidden(cropped["input_ids"], cropped)
+        other = self.read(cropped["input_ids"], cropped)
         return contrastive_loss(judged.hidden[:, 0], other[:, 0])
 
     @torch.no_grad()
