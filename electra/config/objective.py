@@ -21,7 +21,6 @@ OBJECTIVES: Mapping[str, tuple[str, ...]] = {
         "encoder_mlm_copy",
         "contrastive_weight",
         "repetition_weight",
-        "head_share",
     ),
     "masked_lm": (*_MASKS, "head_share", "repetition_weight"),
     "electra_15_percent": (*_PROPOSALS, "discriminator_weight"),
@@ -131,8 +130,8 @@ class ObjectiveConfig:
     )
     head_share: float = option(
         0.0,
-        "share of the budget, its first or that after the warm start, in which the heads on the "
-        "encoder learn alone: for fresh heads on a trained encoder",
+        "masked_lm: share of the budget, its first, in which the head alone learns: for a fresh "
+        "head on a trained encoder",
     )
     copy_mechanism: bool = option(True, "all_tokens_mlm: mix the input token into the prediction")
     generator_share: float = option(0.5, "two_stage: share of the budget spent on the generator")

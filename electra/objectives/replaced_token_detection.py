@@ -75,7 +75,7 @@ class ReplacedTokenDetection(ProposingObjective):
         # in the checkpoint, so that a resumed run hands over once
         self.register_buffer("warm", torch.tensor(config.warm_start > 0))
         self._warm = config.warm_start > 0
-        self._causal = self._heads_alone = False
+        self._causal = False
 
     @classmethod
     def networks(cls, config: ObjectiveConfig) -> Networks:
@@ -118,8 +118,6 @@ class ReplacedTokenDetection(ProposingObjective):
                 self.model.start_generator_from_encoder()
             self.warm.fill_(False)
             self._warm = False
-        begun = self.config.warm_start + self.config.head_share
-        self._heads_alone = not self._warm and progress < begun
 
     def prepare(self, batch: Batch, noise: Noise) -> tuple[Batch, dict[str, Tensor]]:
         """Choose and hide tokens; count the targets of each loss."""
@@ -152,14 +150,9 @@ class ReplacedTokenDetection(ProposingObjective):
         """Propose, corrupt, read, score."""
         logits = self.generator_logits(batch)
         corrupted, is_replaced = self.corrupt(batch, logits, noise)
-        hidden = self.read(corrupted, batch)
+        hidden = self.model.encoder_hidden(corrupted, batch)
         scores = self.model.replaced_logits(hidden).float()
         return Judged(logits, corrupted, is_replaced, hidden, scores)
-
-    def read(self, input_ids: Tensor, batch: Batch) -> Tensor:
-        """The encoder's reading of a text, (B, L, H); without gradient while heads learn alone."""
-        hidden = self.model.encoder_hidden(input_ids, batch)
-        return hidden.detach() if self._heads_alone else hidden
 
     def forward(self, batch: Batch, noise: Noise) -> StepOutput:
         """Losses summed over their targets."""
@@ -200,9 +193,7 @@ class ReplacedTokenDetection(ProposingObjective):
     def corrective_loss(self, judged: Judged, batch: Batch) -> Tensor:
         """-log p(original token), read from the corrupted text, over the masked positions."""
         positions, originals = batch["masked_positions"], batch["original_ids"]  # (B, P)
-        logits = self.model.encoder_token_logits(  # (B, P, V)
-            gather(judged.hidden, positions), learns_table=not self._heads_alone
-        )
+        logits = self.model.encoder_token_logits(gather(judged.hidden, positions))  # (B, P, V)
         flat = logits.flatten(0, 1).float()
         losses = F.cross_entropy(flat, originals.flatten(), reduction="none").view_as(originals)
         if self.config.encoder_mlm_copy:
@@ -221,7 +212,7 @@ class ReplacedTokenDetection(ProposingObjective):
     def contrast(self, judged: Judged, batch: Batch, noise: Noise) -> Tensor:
         """Contrastive loss between the corrupted text and a cropped copy, summed over rows."""
         cropped = crop(batch, self.model.special, noise)
-        other = self.read(cropped["input_ids"], cropped)
+        other = self.model.encoder_hidden(cropped["input_ids"], cropped)
         return contrastive_loss(judged.hidden[:, 0], other[:, 0])
 
     @torch.no_grad()
