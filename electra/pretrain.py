@@ -256,7 +256,8 @@ def _train(
     peak = peak_flops(device, dtype) * world.size
 
     def utilisation(progress: float, tokens_per_second: float) -> float:
-        return computed_flops(config, num_ids(tokenizer), progress) * tokens_per_second / peak
+        idle = objective.idle_slots or device.type != "cpu"
+        return tokens_per_second / peak * computed_flops(config, num_ids(tokenizer), progress, idle)
 
     samples = SamplesFile(run.path, tokenizer, state) if world.is_main else None
     show = None if samples is None else samples.write

@@ -167,11 +167,12 @@ class Passes:
     generator_output: float = 0.0
 
 
-def masked_share(config: PretrainConfig, length: int | None = None) -> float:
-    """P / L with the slots of a sequence, P = int((p + 0.005) L), as `objectives/masking.py`."""
+def masked_share(config: PretrainConfig, length: int = 0, at: float | None = None) -> float:
+    """P / L of P = int((p + 0.005) L) slots (`objectives/masking.py`); `at`: no idle ones then."""
     length, objective = length or config.data.max_length, config.objective
-    largest = max(objective.mask_prob, objective.mask_prob_end or 0.0)
-    return max(1, int((largest + 0.005) * length)) / length
+    first, last = objective.mask_prob, objective.mask_prob_end or objective.mask_prob
+    share = max(first, last) if at is None else first + (last - first) * at
+    return max(1, int((share + 0.005) * length)) / length
 
 
 def passes_of(
@@ -313,13 +314,14 @@ def train_flops(
     return TrainFlops(parts=parts, tokens_per_step=tokens, steps=steps)
 
 
-def computed_flops(config: PretrainConfig, vocab_size: int, progress: float) -> float:
+def computed_flops(config: PretrainConfig, vocab_size: int, progress: float, idle: bool) -> float:
     """FLOPs a token that a step of `progress` has to compute, to be held against the machine's.
 
-    Unlike the authors' rules: a backward pass is two forward passes, and embeddings are looked up.
+    Unlike the authors' rules: a backward pass is two forward passes, embeddings are looked up, and
+    slots that a lower share of masks leaves count where they are computed (`idle`).
     """
     length = int(value_at(config.schedule.length_ramp, progress, config.data.max_length))
-    share = masked_share(config, length)
+    share = masked_share(config, length, None if idle else progress)
     passes = passes_of(config.objective, share, trained=3.0, progress=progress)
     parts = _sequence_flops(config, vocab_size, length, passes)
     return sum(f for name, f in parts.items() if not name.endswith("_embeddings")) / length

@@ -46,7 +46,7 @@ def max_masked(max_length: int, mask_prob: float) -> int:
 
 
 def mask_slots(max_length: int, config: ObjectiveConfig) -> int:
-    """P of a recipe, that of the largest share it comes to: shapes never change."""
+    """P of a recipe, that of the largest share it comes to: shapes need not change."""
     return max_masked(max_length, max(config.mask_prob, config.mask_prob_end or 0.0))
 
 

@@ -259,9 +259,9 @@ def test_what_a_step_computes_is_what_pytorch_counts(
         losses = objective(batch, noise()).losses
         sum(weights[loss] * losses[loss] for loss in losses).backward()
     expected = counter.get_total_flops() / (4 * 32)
-    assert computed_flops(tiny_config("modern", **sections), VOCAB, progress) == pytest.approx(
-        expected, rel=0.05
-    )
+    assert computed_flops(
+        tiny_config("modern", **sections), VOCAB, progress, True
+    ) == pytest.approx(expected, rel=0.05)
 
 
 @pytest.mark.parametrize("name", recipe_names())

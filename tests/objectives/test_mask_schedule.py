@@ -7,7 +7,7 @@ import torch
 
 from electra.config import ObjectiveConfig
 from electra.errors import ConfigError
-from electra.model.flops import masked_share
+from electra.model.flops import computed_flops, masked_share
 from electra.objectives.masking import mask_slots, max_masked
 from tests.objectives.build import SPECIAL, VOCAB, make, noise, padded_batch
 from tests.shapes import tiny_config
@@ -125,6 +125,8 @@ def test_slots_and_what_they_cost() -> None:
     assert mask_slots(128, falls) == mask_slots(128, rises) == max_masked(128, 0.3) == 39
     config = tiny_config("modern", objective={"mask_prob": 0.1, "mask_prob_end": 0.4})
     assert masked_share(config) == 6 / 16
+    assert [masked_share(config, at=p) for p in (0.0, 0.5, 1.0)] == [1 / 16, 4 / 16, 6 / 16]
+    assert computed_flops(config, 100, 0.0, False) < computed_flops(config, 100, 0.0, True)
 
 
 def test_where_it_does_not_apply() -> None:

@@ -68,6 +68,7 @@ def test_code_for_a_processor_is_made_of_the_networks_alone() -> None:
     compile_passes(objective, CPU, tell=print)  # nothing is compiled before the first call
     assert "prepare" not in vars(objective)
     assert "forward" in vars(objective)
+    assert objective.idle_slots, "a share that falls makes no new shapes"
 
 
 def assert_same(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
