@@ -116,8 +116,9 @@ def test_every_field_has_help(cls: type) -> None:
         (
             {"name": "masked_lm", "discriminator_weight": 10},
             "--objective.discriminator-weight 10.0 does not apply to masked_lm; it takes: "
-            "mask-prob, mask-prob-end, mask-token-prob, masking, duplicate-positions, head-share, "
-            "repetition-weight (those that take it: replaced_token_detection, electra_15_percent, ",
+            "mask-prob, mask-prob-end, mask-token-prob, masking, duplicate-positions, "
+            "causal-start, head-share, repetition-weight (those that take it: "
+            "replaced_token_detection, electra_15_percent, ",
         ),
         ({"copy_mechanism": False}, "does not apply to replaced_token_detection; it takes:"),
     ],

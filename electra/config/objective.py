@@ -22,7 +22,7 @@ OBJECTIVES: Mapping[str, tuple[str, ...]] = {
         "contrastive_weight",
         "repetition_weight",
     ),
-    "masked_lm": (*_MASKS, "head_share", "repetition_weight"),
+    "masked_lm": (*_MASKS, "causal_start", "head_share", "repetition_weight"),
     "electra_15_percent": (*_PROPOSALS, "discriminator_weight"),
     "replace_mlm": _PROPOSALS,
     "all_tokens_mlm": (*_PROPOSALS, "copy_mechanism"),
@@ -111,8 +111,7 @@ class ObjectiveConfig:
     )
     causal_start: float = option(
         0.0,
-        "share of the budget, of the warm start's, in which the encoder is a causal LM before all "
-        "else; modern family",
+        "share of the budget, its first, in which the encoder is a causal LM; modern family",
     )
     encoder_mlm_weight: float = option(
         0.0,
@@ -188,12 +187,12 @@ class ObjectiveConfig:
                 value = getattr(self, field.name)
                 flag = "objective." + field.name.replace("_", "-")
                 require(value >= 0, flag, value, "0 or more")
-        require(
-            0 <= self.causal_start <= self.warm_start,
-            "objective.causal-start",
-            self.causal_start,
-            f"0 to --objective.warm-start {self.warm_start:g}, whose first part it is",
-        )
+        top, what = 1.0, "1"
+        if self.name != "masked_lm":
+            top = self.warm_start
+            what = f"--objective.warm-start {top:g}, whose first part it is"
+        given = self.causal_start
+        require(0 <= given <= top, "objective.causal-start", given, f"0 to {what}")
         require(
             self.encoder_mlm_weight > 0 or not self.encoder_mlm_copy,
             "objective.encoder-mlm-copy",

@@ -6,7 +6,10 @@ Where a trained encoder gets a fresh head, the head can learn alone for a first 
 (`head_share`), so that the gradients of a random head do not reach the encoder (LP-FT, Kumar et al.
 2022, does so in fine-tuning).
 
-Cost: the encoder, and the vocabulary at the masked positions.
+Causal start: for a first share of the budget the encoder predicts the next token, each seeing what
+stands before it (Gisserot-Boukhlef et al. 2026; early in a budget that goes further).
+
+Cost: the encoder, and the vocabulary at the masked positions; in a causal start at all of them.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from torch.nn import functional as F
 from electra.config import ObjectiveConfig
 from electra.model.pretraining_model import PretrainingModel, gather
 from electra.objectives.masking import with_masks
-from electra.objectives.objective import Networks, PretrainingObjective, ProbeOutput
+from electra.objectives.objective import Networks, PretrainingObjective, ProbeOutput, real_tokens
 from electra.training.loop import Batch, StepOutput
 from electra.training.noise import Noise
 
@@ -28,6 +31,7 @@ from electra.training.noise import Noise
 class MaskedLM(PretrainingObjective):
     """Predicts the masked tokens with the encoder; only masked positions meet the vocabulary."""
 
+    _causal = False
     _head_alone = False
 
     @classmethod
@@ -37,16 +41,23 @@ class MaskedLM(PretrainingObjective):
 
     @property
     def loss_weights(self) -> Mapping[str, float]:
-        """One loss, and that of repetition."""
+        """One loss, and after a causal start that of repetition."""
+        if self._causal:
+            return {"causal_lm_loss": 1.0}
         return {"encoder_mlm_loss": 1.0, "repetition_loss": self.config.repetition_weight}
 
     def begin_step(self, progress: float) -> None:
-        """Let the encoder learn, too, when the head's share of the budget is used."""
+        """Let the encoder learn, too, when the head's share of the budget is used; see both ways
+        when that of the causal start is.
+        """
         super().begin_step(progress)
+        self._causal = progress < self.config.causal_start
         self._head_alone = progress < self.config.head_share
 
     def prepare(self, batch: Batch, noise: Noise) -> tuple[Batch, dict[str, Tensor]]:
         """Choose and hide tokens; P slots a sequence."""
+        if self._causal:
+            return batch, {"causal_lm_loss": real_tokens(batch)[:, 1:].sum()}
         special, share = self.model.special, self.mask_prob
         batch = with_masks(batch, special, self.config, noise, share, idle_slots=self.idle_slots)
         batch, counts = self.ask(batch, batch["masked_input_ids"])
@@ -54,6 +65,8 @@ class MaskedLM(PretrainingObjective):
 
     def forward(self, batch: Batch, noise: Noise) -> StepOutput:
         """Cross-entropy summed over the masked positions."""
+        if self._causal:
+            return StepOutput({"causal_lm_loss": self.causal_loss(batch)})
         read = batch["masked_input_ids"]
         hidden = self.model.encoder_hidden(read, batch)
         if self._head_alone:
@@ -62,10 +75,22 @@ class MaskedLM(PretrainingObjective):
         losses = {"encoder_mlm_loss": masked_lm_loss(logits, batch)}
         return StepOutput(losses | self.repetition_losses(hidden, read, batch))
 
+    def causal_loss(self, batch: Batch) -> Tensor:
+        """-log p(token | the tokens before it), summed over real tokens but the first."""
+        ids = batch["input_ids"]
+        seen = {**batch, "causal": torch.ones((), device=ids.device)}
+        hidden = self.model.encoder_hidden(ids, seen)[:, :-1]  # (B, L - 1, H)
+        logits = self.model.encoder_token_logits(hidden).flatten(0, 1).float()
+        losses = F.cross_entropy(logits, ids[:, 1:].flatten(), reduction="none")
+        return (losses * real_tokens(batch)[:, 1:].flatten()).sum()
+
     @torch.no_grad()
     def probe(self, batch: Batch, noise: Noise) -> ProbeOutput:
         """Loss and accuracy on held-out text."""
-        batch, _ = self.prepare(batch, noise)
+        batch, counts = self.prepare(batch, noise)
+        if self._causal:
+            loss, count = self.causal_loss(batch), counts["causal_lm_loss"]
+            return ProbeOutput({"causal_lm_loss": (loss, count)})
         read = batch["masked_input_ids"]
         hidden = self.model.encoder_hidden(read, batch)
         means = masked_lm_means("encoder_mlm", masked_logits(self.model, hidden, batch), batch)

@@ -7,14 +7,13 @@ The generator reads the masked text; one token is drawn from it for each masked 
 gradient, and put into the unmasked original; the discriminator reads that and says of every real
 token, special ones too, whether it was replaced. A sample equal to the original is original.
 
-Four additions, all off in the classic recipes. Warm start: for a first share of the budget the
-encoder is trained as a masked LM, then its first layers and head become the generator. Causal
-start: for a share before that it predicts the next token, each seeing what stands before it
-(Gisserot-Boukhlef et al. 2026; early in a budget that goes further). Corrective head: the encoder
-also predicts the original tokens at the masked positions from the corrupted text, which keeps
-lexical knowledge in it; as in COCO-LM (Meng et al. 2021, section 3.1) with `encoder_mlm_copy`,
-where the prediction may copy the input by the discriminator's verdict, which gets no gradient from
-it. Contrastive loss (COCO-LM): see `contrastive.py`.
+Three additions, all off in the classic recipes. Warm start: for a first share of the budget the
+encoder is trained as `masked_lm.py` does, causal start included, then its first layers and head
+become the generator. Corrective head: the encoder also predicts the original tokens at the masked
+positions from the corrupted text, which keeps lexical knowledge in it; as in COCO-LM (Meng et al.
+2021, section 3.1) with `encoder_mlm_copy`, where the prediction may copy the input by the
+discriminator's verdict, which gets no gradient from it. Contrastive loss (COCO-LM): see
+`contrastive.py`.
 
 Cost: generator and encoder read every token; the vocabulary is met at the masked positions (twice
 with the corrective head); the contrastive loss adds nine tenths of an encoder pass.
@@ -35,7 +34,7 @@ from electra.config import ObjectiveConfig
 from electra.model.pretraining_model import PretrainingModel, gather
 from electra.objectives.contrastive import contrastive_loss, crop
 from electra.objectives.copying import copy_loss
-from electra.objectives.masked_lm import masked_lm_loss, masked_lm_means, masked_logits
+from electra.objectives.masked_lm import MaskedLM, masked_lm_loss, masked_lm_means
 from electra.objectives.masking import with_masks
 from electra.objectives.objective import Networks, ProbeOutput, SeenText, count_real, real_tokens
 from electra.objectives.proposals import ProposingObjective
@@ -59,8 +58,11 @@ class Judged:
     """(B, L) float32, the logit of being replaced."""
 
 
-class ReplacedTokenDetection(ProposingObjective):
-    """Generator and discriminator, trained jointly; not a GAN, the generator learns by MLM."""
+class ReplacedTokenDetection(ProposingObjective, MaskedLM):
+    """Generator and discriminator, trained jointly; not a GAN, the generator learns by MLM.
+
+    During a warm start it is a masked LM in all it does.
+    """
 
     warm: Tensor
 
@@ -75,7 +77,6 @@ class ReplacedTokenDetection(ProposingObjective):
         # in the checkpoint, so that a resumed run hands over once
         self.register_buffer("warm", torch.tensor(config.warm_start > 0))
         self._warm = config.warm_start > 0
-        self._causal = False
 
     @classmethod
     def networks(cls, config: ObjectiveConfig) -> Networks:
@@ -97,9 +98,7 @@ class ReplacedTokenDetection(ProposingObjective):
     def loss_weights(self) -> Mapping[str, float]:
         """Weights of the losses that `forward` returns in this stage."""
         if self._warm:
-            if self._causal:
-                return {"causal_lm_loss": 1.0}
-            return {"encoder_mlm_loss": 1.0, "repetition_loss": self.config.repetition_weight}
+            return super().loss_weights
         return {
             "generator_loss": self.config.generator_weight,
             "discriminator_loss": self.config.discriminator_weight,
@@ -111,7 +110,6 @@ class ReplacedTokenDetection(ProposingObjective):
     def begin_step(self, progress: float) -> None:
         """End the warm start when its share of the budget is used."""
         super().begin_step(progress)
-        self._causal = progress < self.config.causal_start
         self._warm = self.flag("warm")
         if self._warm and progress >= self.config.warm_start:
             if self.trains_generator:
@@ -121,18 +119,16 @@ class ReplacedTokenDetection(ProposingObjective):
 
     def prepare(self, batch: Batch, noise: Noise) -> tuple[Batch, dict[str, Tensor]]:
         """Choose and hide tokens; count the targets of each loss."""
-        if self._causal:
-            return batch, {"causal_lm_loss": real_tokens(batch)[:, 1:].sum()}
+        if self._warm:
+            return super().prepare(batch, noise)
         special, share = self.model.special, self.mask_prob
         batch = with_masks(batch, special, self.config, noise, share, idle_slots=self.idle_slots)
-        batch, counts = self.ask(batch, batch["masked_input_ids" if self._warm else "input_ids"])
+        batch, counts = self.ask(batch, batch["input_ids"])
         return batch, counts | self.counts(batch)
 
     def counts(self, batch: Batch) -> dict[str, Tensor]:
-        """Targets of each loss of this stage."""
+        """Targets of each loss but repetition's."""
         num_masked = batch["masked_weights"].sum()
-        if self._warm:
-            return {"encoder_mlm_loss": num_masked}
         counts = {"discriminator_loss": self.judged_tokens(batch).sum()}
         if self.trains_generator:
             counts["generator_loss"] = num_masked
@@ -156,14 +152,8 @@ class ReplacedTokenDetection(ProposingObjective):
 
     def forward(self, batch: Batch, noise: Noise) -> StepOutput:
         """Losses summed over their targets."""
-        if self._causal:
-            return StepOutput({"causal_lm_loss": self.causal_loss(batch)})
         if self._warm:
-            read = batch["masked_input_ids"]
-            hidden = self.model.encoder_hidden(read, batch)
-            logits = masked_logits(self.model, hidden, batch)
-            losses = {"encoder_mlm_loss": masked_lm_loss(logits, batch)}
-            return StepOutput(losses | self.repetition_losses(hidden, read, batch))
+            return super().forward(batch, noise)
         judged = self.judge(batch, noise)
         output = StepOutput({"discriminator_loss": self.discriminator_loss(judged, batch)})
         output.metrics["replaced_share"] = (judged.is_replaced.sum(), count_real(batch))
@@ -175,15 +165,6 @@ class ReplacedTokenDetection(ProposingObjective):
             output.losses["contrastive_loss"] = self.contrast(judged, batch, noise)
         output.losses |= self.repetition_losses(judged.hidden, judged.corrupted_input_ids, batch)
         return output
-
-    def causal_loss(self, batch: Batch) -> Tensor:
-        """-log p(token | the tokens before it), summed over real tokens but the first."""
-        ids = batch["input_ids"]
-        seen = {**batch, "causal": torch.ones((), device=ids.device)}
-        hidden = self.model.encoder_hidden(ids, seen)[:, :-1]  # (B, L - 1, H)
-        logits = self.model.encoder_token_logits(hidden).flatten(0, 1).float()
-        losses = F.cross_entropy(logits, ids[:, 1:].flatten(), reduction="none")
-        return (losses * real_tokens(batch)[:, 1:].flatten()).sum()
 
     def generator_loss(self, judged: Judged, batch: Batch) -> Tensor:
         """Maximum likelihood, summed over the masked positions."""
@@ -218,15 +199,9 @@ class ReplacedTokenDetection(ProposingObjective):
     @torch.no_grad()
     def probe(self, batch: Batch, noise: Noise) -> ProbeOutput:
         """Losses, accuracies and the discriminator's scores on held-out text."""
-        batch, counts = self.prepare(batch, noise)
-        if self._causal:
-            loss, count = self.causal_loss(batch), counts["causal_lm_loss"]
-            return ProbeOutput({"causal_lm_loss": (loss, count)})
         if self._warm:
-            read = batch["masked_input_ids"]
-            hidden = self.model.encoder_hidden(read, batch)
-            found = masked_lm_means("encoder_mlm", masked_logits(self.model, hidden, batch), batch)
-            return ProbeOutput(found | self.repetition_means(hidden, read, batch))
+            return super().probe(batch, noise)
+        batch, counts = self.prepare(batch, noise)
         judged = self.judge(batch, noise)
         means = self.repetition_means(judged.hidden, judged.corrupted_input_ids, batch)
         if judged.generator_logits is not None:
