@@ -178,6 +178,9 @@ def test_pretraining_takes_the_plan(
     assert run(longer.split()) == 0, capsys.readouterr().err
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     assert report["tokens"] >= 6000
+    # and a folder that would be refused is refused before anything is timed
+    assert run(command.split()) == 2
+    assert "already holds a run" in " ".join(capsys.readouterr().err.split())
 
 
 def test_with_a_network_of_ones_own_a_budget_is_a_budget(

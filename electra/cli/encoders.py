@@ -145,7 +145,10 @@ def pretrain(
     if planned:
         from electra.plan import one_line
         from electra.plan import plan as run_plan
+        from electra.training.run_folder import open_run
 
+        if resume == "never" and not overwrite:
+            open_run(output)  # refuses before candidates are timed
         device = flags.get("training", {}).get("device", "auto")
         found = run_plan(data=data, minutes=minutes, tokens=tokens, device=device)
         progress_console().print(one_line(found), highlight=False, markup=False)

@@ -151,7 +151,7 @@ def _try_writing(path: Path) -> None:
     """Find out before hours of training that the folder can be written to."""
     probe = path / ".writable.partial"
     probe.write_bytes(b"x")
-    probe.unlink()
+    probe.unlink(missing_ok=True)  # of another process
 
 
 def _open(path: Path, resume: str, overwrite: bool, of_runs: bool) -> RunFolder:
