@@ -41,10 +41,9 @@ class MaskedLM(PretrainingObjective):
 
     @property
     def loss_weights(self) -> Mapping[str, float]:
-        """One loss, and after a causal start that of repetition."""
-        if self._causal:
-            return {"causal_lm_loss": 1.0}
-        return {"encoder_mlm_loss": 1.0, "repetition_loss": self.config.repetition_weight}
+        """One loss, and that of repetition."""
+        name = "causal_lm_loss" if self._causal else "encoder_mlm_loss"
+        return {name: 1.0, "repetition_loss": self.config.repetition_weight}
 
     def begin_step(self, progress: float) -> None:
         """Let the encoder learn, too, when the head's share of the budget is used; see both ways
@@ -57,7 +56,8 @@ class MaskedLM(PretrainingObjective):
     def prepare(self, batch: Batch, noise: Noise) -> tuple[Batch, dict[str, Tensor]]:
         """Choose and hide tokens; P slots a sequence."""
         if self._causal:
-            return batch, {"causal_lm_loss": real_tokens(batch)[:, 1:].sum()}
+            batch, counts = self.ask(batch, batch["input_ids"])
+            return batch, counts | {"causal_lm_loss": real_tokens(batch)[:, 1:].sum()}
         special, share = self.model.special, self.mask_prob
         batch = with_masks(batch, special, self.config, noise, share, idle_slots=self.idle_slots)
         batch, counts = self.ask(batch, batch["masked_input_ids"])
@@ -66,7 +66,7 @@ class MaskedLM(PretrainingObjective):
     def forward(self, batch: Batch, noise: Noise) -> StepOutput:
         """Cross-entropy summed over the masked positions."""
         if self._causal:
-            return StepOutput({"causal_lm_loss": self.causal_loss(batch)})
+            return StepOutput(self.causal_losses(batch))
         read = batch["masked_input_ids"]
         hidden = self.model.encoder_hidden(read, batch)
         if self._head_alone:
@@ -75,22 +75,25 @@ class MaskedLM(PretrainingObjective):
         losses = {"encoder_mlm_loss": masked_lm_loss(logits, batch)}
         return StepOutput(losses | self.repetition_losses(hidden, read, batch))
 
-    def causal_loss(self, batch: Batch) -> Tensor:
-        """-log p(token | the tokens before it), summed over real tokens but the first."""
+    def causal_losses(self, batch: Batch) -> dict[str, Tensor]:
+        """-log p(token | the tokens before it), summed over real tokens but the first; repetition
+        of a token before.
+        """
         ids = batch["input_ids"]
         seen = {**batch, "causal": torch.ones((), device=ids.device)}
-        hidden = self.model.encoder_hidden(ids, seen)[:, :-1]  # (B, L - 1, H)
-        logits = self.model.encoder_token_logits(hidden).flatten(0, 1).float()
+        hidden = self.model.encoder_hidden(ids, seen)
+        logits = self.model.encoder_token_logits(hidden[:, :-1]).flatten(0, 1).float()
         losses = F.cross_entropy(logits, ids[:, 1:].flatten(), reduction="none")
-        return (losses * real_tokens(batch)[:, 1:].flatten()).sum()
+        loss = (losses * real_tokens(batch)[:, 1:].flatten()).sum()
+        return {"causal_lm_loss": loss} | self.repetition_losses(hidden, ids, batch, before=True)
 
     @torch.no_grad()
     def probe(self, batch: Batch, noise: Noise) -> ProbeOutput:
         """Loss and accuracy on held-out text."""
         batch, counts = self.prepare(batch, noise)
         if self._causal:
-            loss, count = self.causal_loss(batch), counts["causal_lm_loss"]
-            return ProbeOutput({"causal_lm_loss": (loss, count)})
+            losses = self.causal_losses(batch)
+            return ProbeOutput({name: (loss, counts[name]) for name, loss in losses.items()})
         read = batch["masked_input_ids"]
         hidden = self.model.encoder_hidden(read, batch)
         means = masked_lm_means("encoder_mlm", masked_logits(self.model, hidden, batch), batch)

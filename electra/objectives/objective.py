@@ -186,12 +186,12 @@ class PretrainingObjective(nn.Module, ABC):
         return {**batch, "asked": asked}, {"repetition_loss": asked.sum()}
 
     def repetition_losses(
-        self, hidden: Tensor, read_ids: Tensor, batch: Batch
+        self, hidden: Tensor, read_ids: Tensor, batch: Batch, *, before: bool = False
     ) -> dict[str, Tensor]:
         """The loss of telling, summed, given the encoder's reading, (B, L, H) and (B, L)."""
-        if self.repetition_head is None:
+        if (head := self.repetition_head) is None:
             return {}
-        return {"repetition_loss": self.repetition_head.loss(hidden, read_ids, batch["asked"])}
+        return {"repetition_loss": head.loss(hidden, read_ids, batch["asked"], before)}
 
     def repetition_means(
         self, hidden: Tensor, read_ids: Tensor, batch: Batch

@@ -2,8 +2,8 @@
 
     loss = mean over read tokens of BCE(is_repeated, head(hidden))
 
-A token is repeated if the text that is read has it at another place. The [PAD], [CLS], [SEP] and
-[MASK] of a row are not asked about. Nothing is drawn or labelled: it is read off the row.
+A token is repeated if the text that is read has it at another place (in a causal start: before).
+The [PAD], [CLS], [SEP] and [MASK] of a row are not asked about. Nothing is drawn or labelled.
 What it teaches is to look for a token elsewhere, which pairs of sentences need, and which neither
 masked LM nor replaced token detection teaches in a small budget (docs/lab_log.md, "Looking
 elsewhere").
@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-def is_repeated(input_ids: Tensor) -> Tensor:
-    """(B, L) bool: whether a row has the token at another place."""
+def is_repeated(input_ids: Tensor, *, before: bool = False) -> Tensor:
+    """(B, L) bool: whether a row has the token at another place, or at one before."""
     alike = input_ids.unsqueeze(1) == input_ids.unsqueeze(2)  # (B, L, L)
-    return alike.sum(2) > 1
+    return alike.tril(-1).any(2) if before else alike.sum(2) > 1
 
 
 class RepetitionHead(nn.Module):
@@ -36,15 +36,16 @@ class RepetitionHead(nn.Module):
         scores: Tensor = self.out(F.gelu(self.dense(hidden))).squeeze(-1)
         return scores.float()
 
-    def loss(self, hidden: Tensor, read_ids: Tensor, asked: Tensor) -> Tensor:
+    def loss(self, hidden: Tensor, read_ids: Tensor, asked: Tensor, before: bool = False) -> Tensor:
         """Binary cross-entropy, summed.
 
         Args:
             hidden: (B, L, H) of the text as it was read.
             read_ids: (B, L) that text.
             asked: (B, L) 1 for the tokens that are asked about, else 0.
+            before: count the places before alone.
         """
-        truth = is_repeated(read_ids).float()
+        truth = is_repeated(read_ids, before=before).float()
         losses = F.binary_cross_entropy_with_logits(self(hidden), truth, reduction="none")
         return (losses * asked).sum()
 

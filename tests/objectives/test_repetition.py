@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from typing import Any
 
 import pytest
 import torch
@@ -23,11 +24,36 @@ def rows(seed: int, count: int = 64, length: int = 16) -> Batch:
 
 def test_repeated_is_what_a_row_has_twice() -> None:
     ids = rows(0)["input_ids"]
-    found = is_repeated(ids)
-    for row, each in zip(ids.tolist(), found.tolist(), strict=True):
+    found, before = is_repeated(ids), is_repeated(ids, before=True)
+    for row, each, again in zip(ids.tolist(), found.tolist(), before.tolist(), strict=True):
         counts = Counter(row)
         assert each == [counts[token] > 1 for token in row]
+        assert again == [token in row[:place] for place, token in enumerate(row)]
     assert 0.2 < found.float().mean() < 0.8
+
+
+@torch.no_grad()
+def test_a_causal_start_asks_for_tokens_before() -> None:
+    section = {"name": "masked_lm", "repetition_weight": 0.5, "causal_start": 0.1}
+    objective = make("modern", objective=section)
+    objective.begin_step(0.0)
+    assert objective.loss_weights == {"causal_lm_loss": 1.0, "repetition_loss": 0.5}
+    batch = rows(1)
+    prepared, counts = objective.prepare(batch, noise())
+    found = objective.forward(prepared, noise()).losses["repetition_loss"]
+    assert int(counts["repetition_loss"]) == int((batch["input_ids"] > SPECIAL.mask).sum())
+    # the causal reading, taken from the pass itself, and places before
+    head = objective.repetition_head
+    assert head is not None
+    hidden = objective.model.encoder_hidden(
+        batch["input_ids"], {**prepared, "causal": torch.ones(())}
+    )
+    logits = head(hidden)
+    truth = is_repeated(batch["input_ids"], before=True).float()
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(
+        logits, truth, weight=prepared["asked"], reduction="sum"
+    )
+    assert float(found) == pytest.approx(float(expected), rel=1e-5)
 
 
 @torch.no_grad()
@@ -90,9 +116,9 @@ def test_the_discriminator_is_asked_about_what_it_reads() -> None:
     assert objective.repetition_head is not None
     loss_of = objective.repetition_head.loss
 
-    def spy(hidden: torch.Tensor, read_ids: torch.Tensor, asked: torch.Tensor) -> torch.Tensor:
+    def spy(hidden: torch.Tensor, read_ids: torch.Tensor, *more: Any) -> torch.Tensor:
         read.append(read_ids)
-        return loss_of(hidden, read_ids, asked)
+        return loss_of(hidden, read_ids, *more)
 
     objective.repetition_head.loss = spy  # type: ignore[method-assign]
     drawn = noise()

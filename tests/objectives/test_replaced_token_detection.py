@@ -198,7 +198,8 @@ def test_a_causal_start_predicts_the_next_token_from_those_before(
     objective.model.use_attention(kernel)
     batch = padded_batch()
     objective.begin_step(0.0)
-    assert set(objective.loss_weights) == {"causal_lm_loss"}
+    assert set(objective.loss_weights) == {"causal_lm_loss", "repetition_loss"}
+    assert objective.loss_weights["repetition_loss"] == 0
     prepared, counts = objective.prepare(batch, Noise(0))
     with torch.no_grad():
         loss = objective(prepared, Noise(0)).losses["causal_lm_loss"]
