@@ -6,11 +6,11 @@
 
 Unsupervised STS-B (Spearman of cosines of mean states; Cer et al. 2017) of a run's encoder as it
 is, after as many minutes of each way to polish it (`--objective.name sentence_contrast`), and, as
-controls, after as many minutes more of masked LM and of the run's own objective. All begin with
-the run's weights and have the run's recipe but for budget and learning rate (`--learning-rate`, the
-same for all); the contrastive rows read shorter texts in larger batches (`--max-length`,
-`--batch-size`). A head that the run did not save begins fresh. Ways are chosen on dev; `--official`
-reads test.
+controls, after as many minutes more of masked LM and of the run's own objective. All begin with the
+run's weights and have the run's recipe but for budget and learning rate (`--learning-rate`, the
+same for all); the contrastive rows read shorter texts in larger batches (`--max-length`, `--batch-
+size`), and their views lack `--view-share` of the tokens. A head that the run did not save begins
+fresh. Ways are chosen on dev; `--official` reads test.
 """
 
 from __future__ import annotations
@@ -73,6 +73,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--learning-rate", type=float, default=5e-4)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--max-length", type=int, default=32)
+    parser.add_argument("--view-share", type=float, default=0.1)
     parser.add_argument("--examples", choices=("packed", "documents"), default="documents")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--official", action="store_true", help="score on test instead of dev")
@@ -135,6 +136,7 @@ def config_of(row: str, given: argparse.Namespace) -> PretrainConfig:
         changes["objective"] = {
             "name": "sentence_contrast",
             "encoder_mlm_weight": 0.0,
+            "view_share": given.view_share,
             **more["objective"],
         }
         changes["model"] |= more.get("model", {})
