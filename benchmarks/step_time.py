@@ -8,7 +8,10 @@ from typing import Any
 import torch
 
 from electra.config import PretrainConfig
+from electra.corpus.batches import CorpusSource
 from electra.corpus.folder import Corpus
+from electra.corpus.streams import examples_of
+from electra.corpus.tokenizer import SpecialIds, load_tokenizer
 from electra.plan import objective_and_source
 from electra.training.device import pick_dtype
 from electra.training.loop import fit
@@ -27,6 +30,14 @@ class Contestant:
         """`config` has a budget of `PLANNED` steps, of which `steps` are taken at a time."""
         self.config = config
         self.objective, self.source = objective_and_source(config, corpus, CPU)
+        special = SpecialIds.of(load_tokenizer(corpus.folder))
+        self.shorter = {
+            length: CorpusSource(
+                examples_of(corpus, "train", config, special, length), seed=config.training.seed
+            )
+            for _, length in config.schedule.length_ramp
+            if length != config.data.max_length
+        }
         self.optimizer = build_optimizer(self.objective, self.config.optimizer)
         self.state, self.steps = TrainState(), steps
 
@@ -54,6 +65,7 @@ class Contestant:
             device=CPU,
             dtype=pick_dtype("auto", CPU),
             logger=_Silent(),
+            shorter=self.shorter,
         )
         spent = time.process_time() - started, time.monotonic() - clock
         return spent[0] / self.steps, spent[1] / self.steps

@@ -7,6 +7,8 @@ import pytest
 
 from benchmarks import protocol
 from benchmarks import quality_per_minute as track
+from benchmarks.step_time import PLANNED, Contestant
+from electra.corpus.folder import Corpus
 from electra.errors import ConfigError
 
 BENCHMARKS = Path(track.__file__).parent
@@ -50,3 +52,15 @@ def test_a_row_can_be_changed() -> None:
     assert changed.optimizer.learning_rate == 4e-3
     with pytest.raises(ConfigError, match="--set"):
         track.config_of("rtd", ["optimizer.speed=1"], seed=0, budget={"max_steps": 7})
+
+
+def test_steps_are_timed_at_the_length_that_the_ramp_gives_them(corpus: Path) -> None:
+    changes = ["schedule.length_ramp=[[0, 16], [0.5, 64]]", "training.global_batch_size=4"]
+    budget = {"max_steps": PLANNED, "device": "cpu"}
+    config = track.config_of("masked_lm", changes, seed=0, budget=budget)
+    contestant = Contestant(config, Corpus(corpus), steps=2)
+    contestant.time_steps()
+    assert contestant.state.tokens_seen <= 2 * 4 * 16
+    contestant.state.step, before = PLANNED // 2, contestant.state.tokens_seen
+    contestant.time_steps()
+    assert contestant.state.tokens_seen - before > 2 * 4 * 16
