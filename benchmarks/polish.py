@@ -41,6 +41,7 @@ WAYS: dict[str, dict[str, dict[str, Any]]] = {
     "crop": {"objective": {"views": "crop"}},
     "dropout": {"objective": {"views": "dropout"}, "model": DROPOUT},
     "deletion_and_mlm": {"objective": {"views": "deletion", "encoder_mlm_weight": 1.0}},
+    "crop_and_mlm": {"objective": {"views": "crop", "encoder_mlm_weight": 1.0}},
 }
 """Rows that are polished: what each changes."""
 CONTROLS = ("masked_lm", "own_objective")
@@ -70,10 +71,10 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", type=Path, required=True, help="the corpus folder")
     parser.add_argument("--minutes", type=float, default=2.0, help="of each phase")
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
-    parser.add_argument("--learning-rate", type=float, default=5e-4)
-    parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--max-length", type=int, default=32)
-    parser.add_argument("--view-share", type=float, default=0.1)
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--batch-size", type=int, default=256)
+    parser.add_argument("--max-length", type=int, default=64)
+    parser.add_argument("--view-share", type=float, default=0.7)
     parser.add_argument("--examples", choices=("packed", "documents"), default="documents")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--official", action="store_true", help="score on test instead of dev")

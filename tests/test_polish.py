@@ -66,7 +66,9 @@ def test_the_quick_run(
 
 def test_rows_have_what_they_say(trained: Path) -> None:
     parser = polish.parser()
-    given = parser.parse_args(["--run", str(trained), "--data", "x", "--minutes", "2"])
+    given = parser.parse_args(
+        ["--run", str(trained), "--data", "x", "--minutes", "2", "--max-length", "32"]
+    )
     configs = {row: polish.config_of(row, given) for row in polish.ROWS if row != "before"}
     for row, config in configs.items():
         assert config.training.minutes == 2

@@ -150,10 +150,10 @@ class ObjectiveConfig:
     views: Literal["auto", "dropout", "deletion", "masking", "crop"] = option(
         "auto",
         "sentence_contrast: how two views of a text differ; auto: by dropout where the encoder has "
-        "any, else by deletion",
+        "any, else each is a crop",
     )
     view_share: float = option(
-        0.1, "sentence_contrast: share of the tokens that a view lacks or shows as [MASK]"
+        0.7, "sentence_contrast: share of the tokens that a view lacks or shows as [MASK]"
     )
     contrastive_temperature: float = option(
         0.05, "sentence_contrast: what cosines are divided by (SimCSE's tau)"

@@ -86,7 +86,7 @@ class PretrainConfig:
         if self.objective.views == "dropout" and not dropped:
             raise ConfigError(
                 "--objective.views dropout needs some: give --model.hidden-dropout-prob 0.1, or "
-                "--objective.views deletion"
+                "--objective.views crop"
             )
         if self.objective.replacements is not None and self.training.micro_batch_size == "auto":
             raise ConfigError(

@@ -8,7 +8,9 @@ Unsupervised SimCSE (Gao et al., EMNLP 2021, section 3), with the mean of all to
 
 h is the mean of the last states of a text's first view, h+ of its second, h' of the second views of
 all texts of the forward pass. Views differ by independent dropout where the encoder has any, as
-published; our networks are trained without, and then by independent deletion of some tokens.
+published; our networks are trained without, and then each view is a run of three tenths of the
+tokens, as in Contriever (Izacard et al. 2022): views that share most of their words are told from
+other texts by those alone, and nothing is learned (docs/lab_log.md).
 
 Cost: the encoder twice, a third time with the masked-LM term, which also meets the vocabulary at
 the masked positions.
@@ -60,7 +62,7 @@ class SentenceContrast(PretrainingObjective):
         self._views: str = config.views
         if config.views == "auto":
             drops = any(getattr(model.encoder.config, name, None) for name in _DROPOUT)
-            self._views = "dropout" if drops else "deletion"
+            self._views = "dropout" if drops else "crop"
 
     @classmethod
     def networks(cls, config: ObjectiveConfig) -> Networks:
@@ -111,15 +113,15 @@ class SentenceContrast(PretrainingObjective):
 
     def view(self, batch: Batch, noise: Noise) -> Batch:
         """What the encoder reads of each text, each time another. Without dropout, as in
-        evaluation, deletion stands in for it: views would be equal.
+        evaluation, a crop stands in for it: views would be equal.
         """
         special, share, masking = self.model.special, self.config.view_share, self.config.masking
-        if self._views == "crop":
-            return crop(batch, special, noise, 1 - share)
+        if self._views == "deletion":
+            return delete_some(batch, special, noise, share, masking)
         if self._views == "masking":
             return mask_some(batch, special, noise, share, masking)
-        if self._views == "deletion" or not self.training:
-            return delete_some(batch, special, noise, share, masking)
+        if self._views == "crop" or not self.training:
+            return crop(batch, special, noise, 1 - share)
         wanted = ("input_ids", "attention_mask", "token_type_ids")
         return {name: batch[name] for name in wanted if name in batch}
 

@@ -131,10 +131,11 @@ def test_views_by_dropout_are_the_text_itself() -> None:
     assert torch.equal(other["input_ids"], batch["input_ids"])
     first, second = objective.vectors(batch, noise())
     assert not torch.allclose(first, second)
-    objective.eval()  # nothing is dropped, so tokens are deleted
-    assert not torch.equal(*(view["input_ids"] for view in both_views(objective, batch)))
     undropped = contrast().train()  # and where there is no dropout at all
-    assert not torch.equal(*(view["input_ids"] for view in both_views(undropped, batch)))
+    for cropping in (objective.eval(), undropped):  # where nothing is dropped, views are crops
+        cropped = [view["input_ids"] for view in both_views(cropping, batch)]
+        assert not torch.equal(*cropped)
+        assert cropped[0].shape == (3, math.ceil(0.3 * 14)), "three tenths are kept"
 
 
 @torch.no_grad()
@@ -237,7 +238,7 @@ def test_a_trained_encoder_is_polished(corpus: Path, tmp_path: Path) -> None:
         (
             {"objective": {"views": "dropout"}},
             "--objective.views dropout needs some: give --model.hidden-dropout-prob 0.1, or "
-            "--objective.views deletion",
+            "--objective.views crop",
         ),
         (
             {"training": {"micro_batch_size": 1}},
