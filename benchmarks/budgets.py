@@ -44,8 +44,10 @@ SHAPE = {"model.hidden_size": "128", "training.global_batch_size": "32"}
 """With what the track's row has where nothing is said."""
 PARENT = "tiny-repetition-02"
 """The row whose warm start was varied."""
-MASKED = {"mask_prob", "mask_prob_end", "mask_token_prob", "repetition_weight"}
+MASKED = {"mask_prob", "mask_prob_end", "mask_token_prob", "causal_start", "repetition_weight"}
 """What masked LM alone has of `tiny`'s objective."""
+OF_TRAINING = ("global_batch_size", "average_last")
+"""Fields of `[training]` that are not the budget's, the seed's or the machine's."""
 GENERATOR = {"generator_layers": 0}
 """Of any depth."""
 AT = 5e6
@@ -110,7 +112,8 @@ def warm_starts() -> list[dict[str, Any]]:
         same = all(given["objective"][key] == tiny["objective"][key] for key in of_loss)
         same &= given["model"] | GENERATOR == tiny["model"] | GENERATOR
         same &= given["optimizer"] == tiny["optimizer"] and run["vocabulary"] == VOCABULARY
-        same &= given["training"]["global_batch_size"] == tiny["training"]["global_batch_size"]
+        same &= given["schedule"] == tiny["schedule"]
+        same &= all(given["training"][key] == tiny["training"][key] for key in OF_TRAINING)
         if same:
             share = 1.0 if alone else given["objective"]["warm_start"]
             found.append(

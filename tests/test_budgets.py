@@ -53,5 +53,8 @@ def test_warm_starts_are_of_one_recipe_and_masked_lm_alone() -> None:
     assert {(5.0, 0.7), (5.0, 1.0), (15.0, 0.3), (15.0, 1.0)} <= budgets_of
     names = {run["name"] for run in found}
     assert {"tiny-warm-start-03", "tiny-trimmed-07", "masked_lm-trimmed"} <= names
+    assert "tiny-early" in names
     others = {"weight-50", "early-plain", "early-unigram", "early-vocabulary-4096", "mms"}
+    others |= {"causal", "early-averaged", "early-length-ramp", "early-trapezoid", "early-span"}
+    assert "masked_lm-causal-repetition" not in names
     assert not names & {f"tiny-{other}" for other in others}, "another weight, mask or generator"
