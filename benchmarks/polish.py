@@ -8,9 +8,9 @@ Unsupervised STS-B (Spearman of cosines of mean states; Cer et al. 2017) of a ru
 is, after as many minutes of each way to polish it (`--objective.name sentence_contrast`), and, as
 controls, after as many minutes more of masked LM and of the run's own objective. All begin with the
 run's weights and have the run's recipe but for budget and learning rate (`--learning-rate`, the
-same for all); the contrastive rows read shorter texts in larger batches (`--max-length`,
-`--batch-size`), and their views lack `--view-share` of the tokens. A head that the run did not save
-begins fresh. Ways are chosen on dev; `--official` reads test.
+same for all); the contrastive rows read texts of `--max-length` in batches of `--batch-size`, and
+their views lack `--view-share` of the tokens. A head that the run did not save begins fresh. Ways
+are chosen on dev; `--official` reads test.
 """
 
 from __future__ import annotations

@@ -33,7 +33,9 @@ class Contestant:
         special = SpecialIds.of(load_tokenizer(corpus.folder))
         self.shorter = {
             length: CorpusSource(
-                examples_of(corpus, "train", config, special, length), seed=config.training.seed
+                examples_of(corpus, "train", config, special, length),
+                seed=config.training.seed,
+                with_ids=self.objective.wants_ids,
             )
             for _, length in config.schedule.length_ramp
             if length != config.data.max_length

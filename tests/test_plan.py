@@ -181,6 +181,8 @@ def test_pretraining_takes_the_plan(
     # and a folder that would be refused is refused before anything is timed
     assert run(command.split()) == 2
     assert "already holds a run" in " ".join(capsys.readouterr().err.split())
+    assert run(f"pretrain --data {tmp_path} --output {tmp_path}/other --tokens 9".split()) == 2
+    assert not (tmp_path / "other").exists(), "no corpus, no output"
 
 
 def test_with_a_network_of_ones_own_a_budget_is_a_budget(

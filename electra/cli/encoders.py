@@ -143,10 +143,12 @@ def pretrain(
     if planned and resume != "never" and (output / "config.toml").is_file():
         recipe, planned = str(output / "config.toml"), False  # what was planned at its beginning
     if planned:
+        from electra.corpus.folder import Corpus
         from electra.plan import one_line
         from electra.plan import plan as run_plan
         from electra.training.run_folder import open_run
 
+        Corpus(data)  # or an output folder is made for nothing
         if resume == "never" and not overwrite:
             open_run(output)  # refuses before candidates are timed
         device = flags.get("training", {}).get("device", "auto")

@@ -68,12 +68,15 @@ class MaskedLM(PretrainingObjective):
         if self._causal:
             return StepOutput(self.causal_losses(batch))
         read = batch["masked_input_ids"]
-        hidden = self.model.encoder_hidden(read, batch)
-        if self._head_alone:
-            hidden = hidden.detach()
+        hidden = self._read(read, batch)
         logits = masked_logits(self.model, hidden, batch, learns_table=not self._head_alone)
         losses = {"encoder_mlm_loss": masked_lm_loss(logits, batch)}
         return StepOutput(losses | self.repetition_losses(hidden, read, batch))
+
+    def _read(self, ids: Tensor, batch: Batch) -> Tensor:
+        """The encoder's reading, (B, L) -> (B, L, H), without gradient while the head is alone."""
+        hidden = self.model.encoder_hidden(ids, batch)
+        return hidden.detach() if self._head_alone else hidden
 
     def causal_losses(self, batch: Batch) -> dict[str, Tensor]:
         """-log p(token | the tokens before it), summed over real tokens but the first; repetition
@@ -81,8 +84,9 @@ class MaskedLM(PretrainingObjective):
         """
         ids = batch["input_ids"]
         seen = {**batch, "causal": torch.ones((), device=ids.device)}
-        hidden = self.model.encoder_hidden(ids, seen)
-        logits = self.model.encoder_token_logits(hidden[:, :-1]).flatten(0, 1).float()
+        hidden = self._read(ids, seen)
+        rows, learns = hidden[:, :-1], not self._head_alone
+        logits = self.model.encoder_token_logits(rows, learns_table=learns).flatten(0, 1).float()
         losses = F.cross_entropy(logits, ids[:, 1:].flatten(), reduction="none")
         loss = (losses * real_tokens(batch)[:, 1:].flatten()).sum()
         return {"causal_lm_loss": loss} | self.repetition_losses(hidden, ids, batch, before=True)

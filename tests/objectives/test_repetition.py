@@ -128,8 +128,12 @@ def test_the_discriminator_is_asked_about_what_it_reads() -> None:
     assert (read[0] != prepared["masked_input_ids"]).any()
 
 
-def test_while_a_fresh_head_learns_alone_no_gradient_reaches_the_encoder() -> None:
+@pytest.mark.parametrize("causal_start", [0.0, 0.8])
+def test_while_a_fresh_head_learns_alone_no_gradient_reaches_the_encoder(
+    causal_start: float,
+) -> None:
     section = {"name": "masked_lm", "repetition_weight": 1.0, "head_share": 0.5}
+    section["causal_start"] = causal_start
     objective = make("modern", objective=section).train()
     for progress, reached in ((0.0, False), (0.5, True)):
         objective.begin_step(progress)
