@@ -9,7 +9,7 @@ r"""Our fine-tuning beside the plain path of transformers, at the same hyper-par
 The package is for this benchmark alone, no dependency of electra; any encoder will do by --model.
 Chinese sets are measured with an encoder of our own, `tiny`, 30 minutes of one core on zhwiki:
 
-    electra prepare ../shared/data/zhwiki --output zh/corpus --language zh --vocab-size 8192
+    electra prepare $ELECTRA_DATA/zhwiki --output zh/corpus --language zh --vocab-size 8192
     electra pretrain --data zh/corpus --output zh/run --training.minutes 30 \
         --model.max-position-embeddings 512 --data.max-length 512 \
         --schedule.length-ramp '[[0, 128], [0.9, 512]]'
