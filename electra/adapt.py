@@ -26,7 +26,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from electra.adaptation.defaults import adapt_tables, has_fresh_head
+from electra.adaptation.defaults import adapt_tables, check_known, has_fresh_head
 from electra.adaptation.held_out import held_out_metrics
 from electra.adaptation.new_words import LEAST_COUNT, NewWord, check_growable, choose_words
 from electra.adaptation.saving import save_encoder, save_with_words
@@ -122,7 +122,8 @@ def adapt(
         raise ConfigError("no text given: electra adapt --text FILE_OR_FOLDER ...")
     asked = overrides.get("objective", {}).get("name")
     start = open_starting_point(model, generator, objective=asked)
-    of_network = {"model": {"discriminator": start.network.name}}
+    roles = {"discriminator": start.network, "generator": start.generator}
+    of_network = {"model": {role: part.name for role, part in roles.items() if part}}
     resolve(PretrainConfig, [("--model", of_network), ("command line", overrides)])
     tokenizer = load_tokenizer(start.tokenizer)
     if settings.new_words:
@@ -144,8 +145,8 @@ def adapt(
             with writing_to(output):
                 report = _run(run, start, text, settings, labelled, overrides, progress)
         except UserError:
-            if run.status == "fresh" and not (run.path / "corpus").is_dir():
-                shutil.rmtree(run.path)  # a mistake in the text, and nothing was made
+            if run.status == "fresh" and not (run.path / "pretraining").is_dir():
+                shutil.rmtree(run.path)  # a mistake in text or flags, and nothing was trained
             raise
         except (Interrupted, KeyboardInterrupt) as stop:
             number = stop.exit_code - 128 if isinstance(stop, Interrupted) else int(signal.SIGINT)
@@ -265,7 +266,7 @@ def _run(
         "base_model": None if Path(given.network.name).exists() else given.network.name,
         "model_type": given.network.config.model_type,
         "objective": config.objective.name,
-        "head": "fresh" if fresh and by_masked_lm else "own",
+        "head": "fresh" if fresh and (by_masked_lm or given.generator) else "own",
         "new_words": words,
         "recipe": {
             "learning_rate": config.optimizer.learning_rate,
@@ -359,11 +360,7 @@ def _facts_of_words(
 
 
 def _corpus(
-    tokenizer: str,
-    text: Sequence[str],
-    settings: AdaptSettings,
-    folder: Path,
-    progress: Console,
+    tokenizer: str, text: Sequence[str], settings: AdaptSettings, folder: Path, progress: Console
 ) -> Corpus:
     """The text as a corpus folder, made where it is not there."""
     if not (folder / MANIFEST).is_file():
@@ -379,7 +376,9 @@ def _corpus(
             ),
             console=progress,
         )
-    return Corpus(folder)
+    corpus = Corpus(folder)
+    check_known(corpus)
+    return corpus
 
 
 def _compare(

@@ -111,6 +111,7 @@ def plan(
             this process.
     """
     _check(minutes, tokens)
+    pick_device(device)
     corpus = Corpus(data)
     candidates: list[dict[str, Any]] = []
     for size in SIZES:

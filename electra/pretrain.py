@@ -26,19 +26,13 @@ from electra.corpus.batches import CorpusSource
 from electra.corpus.examples import Examples
 from electra.corpus.folder import Corpus
 from electra.corpus.streams import examples_of, token_counts, validation_batches
-from electra.corpus.tokenizer import (
-    SpecialIds,
-    load_tokenizer,
-    num_ids,
-    save_tokenizer,
-    tokenizer_hash,
-)
-from electra.errors import ConfigError, DataError, Interrupted, writing_to
+from electra.corpus.tokenizer import SpecialIds, num_ids, save_tokenizer
+from electra.errors import ConfigError, Interrupted, writing_to
 from electra.evaluation.probes import probe
 from electra.model.document_attention import kernel_for
 from electra.model.dropout import use_bit_dropout
 from electra.model.flops import computed_flops
-from electra.model.pretrained_parts import RECORD, open_parts
+from electra.model.pretrained_parts import RECORD, open_inputs
 from electra.model.pretraining_model import PretrainingModel
 from electra.objectives.objective import PretrainingObjective, RunFacts, build_objective
 from electra.recipe import to_tables
@@ -109,6 +103,8 @@ def pretrain(
         corpus = Corpus(data)
         device = pick_device(config.training.device, world)
         _check_world(config, world)
+        if overwrite:  # or an old run is moved for a mistake in what is read
+            open_inputs(corpus, config)
         run = open_run(output, resume=resume, overwrite=overwrite, world=world)
         if world.is_main:
             for note in run.notes:
@@ -136,17 +132,9 @@ def _train(
     world: World,
     console: Console,
 ) -> dict[str, Any]:
-    tokenizer = load_tokenizer(corpus.folder)
-    if tokenizer_hash(tokenizer) != corpus.manifest["tokenizer_sha256"]:
-        raise DataError(
-            f"{corpus.folder}/tokenizer.json is not the one the corpus was prepared with; "
-            "prepare the corpus again"
-        )
+    begun = run.path if run.status == "continued" else None
+    tokenizer, parts, config = open_inputs(corpus, config, begun=begun)
     special = SpecialIds.of(tokenizer)
-    parts = open_parts(config, begun=run.path if run.status == "continued" else None)
-    if parts is not None:
-        config = parts.reshape(config)
-        parts.check_vocabulary(tokenizer)
     seed_everything(config.training.seed)
     keep_memory()
     rows = num_ids(tokenizer) if parts is None else parts.discriminator.config.vocab_size
@@ -170,10 +158,7 @@ def _train(
 
     def stream(of: Examples) -> CorpusSource:
         return CorpusSource(
-            of,
-            seed=config.training.seed,
-            weights=corpus.weights,
-            with_ids=objective.wants_ids,
+            of, seed=config.training.seed, weights=corpus.weights, with_ids=objective.wants_ids
         )
 
     source = stream(examples)

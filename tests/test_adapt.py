@@ -9,7 +9,7 @@ import signal
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -28,6 +28,7 @@ from transformers import (
 from electra import adapt as module
 from electra import pretrain as pretrain_module
 from electra.adapt import Labelled, adapt
+from electra.adaptation.defaults import has_fresh_head
 from electra.adaptation.new_words import (
     LEAST_COUNT,
     choose_words,
@@ -319,6 +320,7 @@ def test_a_pair_goes_on_by_replaced_tokens(home: Path, tmp_path: Path) -> None:
     saved = load_file(tmp_path / "run" / "encoder" / "model.safetensors")
     assert trained.keys() == saved.keys()
     assert all(torch.equal(trained[name], saved[name]) for name in saved)
+    assert report["head"] == "own"
     # one of the parts alone, or another objective: by masked LM
     point = open_starting_point(str(home / "pair"), objective="masked_lm")
     assert point.generator is None
@@ -326,6 +328,12 @@ def test_a_pair_goes_on_by_replaced_tokens(home: Path, tmp_path: Path) -> None:
         str(home / "pair" / "discriminator"), str(home / "pair" / "generator")
     )
     assert apart.objective == "replaced_token_detection"
+    assert not has_fresh_head(apart)
+    bare, generator = str(home / "bare"), str(home / "pair" / "generator")
+    AutoModel.from_pretrained(home / "pair" / "discriminator").save_pretrained(bare)
+    make_tokenizer(home / "bare")
+    assert has_fresh_head(open_starting_point(bare, generator)), "no head that tells"
+    assert start(home, tmp_path / "bare", bare, generator=generator)["head"] == "fresh"
 
 
 def weights(folder: Path) -> dict[str, bytes]:
@@ -369,7 +377,10 @@ def test_stopped_anywhere_it_goes_on_to_the_same(
     assert weights(tmp_path / "stopped" / "encoder") == weights(tmp_path / "whole" / "encoder")
     assert report["held_out"] == whole["held_out"]
     assert not list((tmp_path / "stopped").glob(".*partial"))
-    assert start(home, tmp_path / "stopped", settings=settings, resume="auto") == report
+    said = Console(file=io.StringIO(), width=200)
+    again_said = start(home, tmp_path / "stopped", settings=settings, resume="auto", progress=said)
+    assert again_said == report
+    assert "is finished: nothing to do" in cast(io.StringIO, said.file).getvalue()
     start(home, tmp_path / "stopped", settings=settings, overwrite=True)
     assert (tmp_path / "stopped.old-1" / "report.json").is_file()
 
@@ -420,6 +431,19 @@ def test_what_is_refused(home: Path, tmp_path: Path) -> None:
         generator="x",
         overrides={**QUICK, "objective": {"name": "masked_lm"}},
     )
+    strange = tmp_path / "strange.txt"
+    strange.write_text("\n\n".join(f"漢字 仮名 {n} " * 9 for n in range(200)), encoding="utf-8")
+    refused("of the tokens of the text are unknown to the model's tokenizer", text=[str(strange)])
+    words = AdaptSettings(new_words=2)
+    refused("take a --model made for this language", text=[str(strange)], settings=words)
+    electric = {**QUICK, "objective": {"name": "electric"}}
+    refused(
+        "the objective trains no generator .* or take another --objective.name",
+        model="pair",
+        overrides=electric,
+    )
+    long = {**QUICK, "data": {"max_length": 4096}}
+    refused("4,?096", error=UserError, overrides=long)
     refused("there is no task|did you mean", labelled=Labelled("text-clasification", "x", "y"))
     missing = str(tmp_path / "no.tsv")
     refused(

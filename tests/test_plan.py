@@ -129,6 +129,7 @@ def test_speed_is_of_the_fastest_step_but_the_first(
         ({"minutes": 0}, "--minutes is 0; allowed: above 0"),
         ({"minutes": float("inf")}, "--minutes is inf; allowed: above 0"),
         ({"tokens": -5}, "--tokens is -5; allowed: above 0"),
+        ({"tokens": 5, "device": "tpu"}, "the device asked for is tpu; this machine has: auto"),
     ],
 )
 def test_budgets_that_are_none(corpus: Path, given: dict[str, Any], message: str) -> None:
@@ -173,6 +174,9 @@ def test_pretraining_takes_the_plan(
 
     # resumed with more tokens a run keeps what was planned when it began
     monkeypatch.setattr(plans, "plan", lambda **_: pytest.fail("planned anew"))
+    (tmp_path / "run" / "report.json").unlink()
+    settled = command.replace("--tokens 3000", "") + " --resume auto"
+    assert run(settled.split()) == 0, "the run's own recipe is what it goes on with"
     (tmp_path / "run" / "report.json").unlink()
     longer = command.replace("3000", "6000") + " --resume auto"
     assert run(longer.split()) == 0, capsys.readouterr().err

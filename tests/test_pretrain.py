@@ -309,6 +309,10 @@ def test_what_is_refused(corpus: Path, tmp_path: Path) -> None:
         pretrain(data=corpus, output=run, config=config)
     # finished: said, not done again
     assert pretrain(data=corpus, output=run, config=config, resume="auto") == first
+    nowhere = tiny_config("modern", model={"discriminator": str(tmp_path / "nowhere")})
+    with pytest.raises(ConfigError, match="nowhere"):  # and nothing is moved for it
+        pretrain(data=corpus, output=run, config=nowhere, overwrite=True)
+    assert not (tmp_path / "run.old-1").exists()
     pretrain(data=corpus, output=run, config=config, overwrite=True)
     assert (tmp_path / "run.old-1" / "report.json").is_file()
 

@@ -18,6 +18,8 @@ LEARNING_RATES = ((512, 1e-4), (768, 4e-5))
 """Width up to which a peak learning rate is taken: a fifth of those that encoders of the width are
 trained with from scratch (ELECTRA, table 6: 5e-4 for 256, 2e-4 for 768)."""
 LARGE_LEARNING_RATE = 2e-5
+MOST_UNKNOWN = 0.5
+"""Share of [UNK] above which nothing can be learned of a text."""
 LONGEST, SHORTEST = 256, 32
 """Tokens in a sequence by itself, of long and of short documents."""
 
@@ -52,11 +54,24 @@ def adapt_tables(start: StartingPoint, corpus: Corpus, *, fresh_head: bool) -> d
     }
 
 
+def check_known(corpus: Corpus) -> None:
+    """Refuse a text that the model's tokenizer does not know.
+
+    Raises:
+        ConfigError: more than half of it is [UNK].
+    """
+    unknown = corpus.manifest["unknown_share"]
+    if unknown > MOST_UNKNOWN:
+        raise ConfigError(
+            f"{unknown:.0%} of the tokens of the text are unknown to the model's tokenizer; "
+            f"allowed: up to {MOST_UNKNOWN:.0%}: take a --model made for this language"
+        )
+
+
 def has_fresh_head(start: StartingPoint) -> bool:
-    """Whether an encoder that goes on by masked LM comes without a head for it."""
-    if start.generator is not None:
-        return False
-    return start.network.read(masked_lm=True, own_table=True)[1] is None
+    """Whether an encoder comes without a masked-LM head, or a pair without one that tells."""
+    alone = start.generator is None
+    return start.network.read(masked_lm=alone, own_table=alone)[1] is None
 
 
 def _dropout(config: Any) -> dict[str, float]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from electra.config import PretrainConfig
 from electra.corpus.folder import Corpus
 from electra.corpus.streams import token_counts, validation_batches
-from electra.corpus.tokenizer import SpecialIds, load_tokenizer
+from electra.corpus.tokenizer import SpecialIds
 from electra.evaluation.probes import probe
-from electra.model.pretrained_parts import open_parts
+from electra.model.pretrained_parts import open_inputs
 from electra.objectives.objective import build_objective
 from electra.training.device import pick_device, seed_everything
 
@@ -30,11 +30,8 @@ def held_out_metrics(corpus: Corpus, config: PretrainConfig) -> dict[str, float]
     Raises:
         UserError: networks and corpus do not fit each other.
     """
-    parts = open_parts(config)
+    tokenizer, parts, config = open_inputs(corpus, config)
     assert parts is not None, "the recipe names a network"
-    config = parts.reshape(config)
-    tokenizer = load_tokenizer(corpus.folder)
-    parts.check_vocabulary(tokenizer)
     special, rows = SpecialIds.of(tokenizer), parts.discriminator.config.vocab_size
     device = pick_device(config.training.device)
     seed_everything(config.training.seed)

@@ -17,11 +17,7 @@ PARTS = {
         "AutoModelForMaskedLM",
         "fill-mask",
     ),
-    "masked_lm": (
-        "The encoder with its masked-LM head.",
-        "AutoModelForMaskedLM",
-        "fill-mask",
-    ),
+    "masked_lm": ("The encoder with its masked-LM head.", "AutoModelForMaskedLM", "fill-mask"),
     "discriminator": (
         "The discriminator: says of every token whether it was replaced.",
         "AutoModelForPreTraining",
@@ -36,12 +32,7 @@ ENERGY = (
 
 
 def write_pretraining_card(
-    folder: Path,
-    part: str,
-    *,
-    family: str,
-    report: Mapping[str, Any],
-    manifest: Mapping[str, Any],
+    folder: Path, part: str, *, family: str, report: Mapping[str, Any], manifest: Mapping[str, Any]
 ) -> None:
     """Write README.md for a part of a pretraining run.
 

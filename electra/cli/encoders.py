@@ -140,8 +140,8 @@ def pretrain(
     budget = {"minutes": minutes} if minutes is not None else {"max_tokens": tokens}
     planned = recipe is None and (minutes is not None or tokens is not None)
     planned = planned and "discriminator" not in flags.get("model", {})  # its network is there
-    if planned and resume != "never" and (output / "config.toml").is_file():
-        recipe, planned = str(output / "config.toml"), False  # what was planned at its beginning
+    if recipe is None and resume != "never" and (output / "config.toml").is_file():
+        recipe, planned = str(output / "config.toml"), False  # what it was begun with
     if planned:
         from electra.corpus.folder import Corpus
         from electra.plan import one_line

@@ -26,10 +26,7 @@ class Stage:
 
 
 def check_ramps(
-    schedule: ScheduleConfig,
-    training: TrainingConfig,
-    data: DataConfig,
-    objective: ObjectiveConfig,
+    schedule: ScheduleConfig, training: TrainingConfig, data: DataConfig, objective: ObjectiveConfig
 ) -> None:
     """Refuse ramps that do not fit batch, length and objective.
 

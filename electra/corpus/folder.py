@@ -69,9 +69,10 @@ class Corpus:
         self.folder = folder
         path = folder / "manifest.json"
         if not path.is_file():
+            text = folder if folder.is_file() else "TEXT"
             raise DataError(
-                f"{folder} is not a prepared corpus (no manifest.json); make one with: "
-                f"electra prepare TEXT --output {folder}"
+                f"{folder} is not a prepared corpus (no manifest.json); make one with: electra "
+                f"prepare {text} --output {'FOLDER' if folder.exists() else folder}"
             )
         try:
             self.manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))

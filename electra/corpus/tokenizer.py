@@ -32,10 +32,7 @@ def with_template(tokenizer: Tokenizer) -> Tokenizer:
     tokenizer.post_processor = TemplateProcessing(
         single=f"{cls} $A {sep}",
         pair=f"{cls} $A {sep} $B:1 {sep}:1",
-        special_tokens=[
-            (cls, tokenizer.token_to_id(cls)),
-            (sep, tokenizer.token_to_id(sep)),
-        ],
+        special_tokens=[(cls, tokenizer.token_to_id(cls)), (sep, tokenizer.token_to_id(sep))],
     )
     return tokenizer
 

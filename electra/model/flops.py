@@ -176,11 +176,7 @@ def masked_share(config: PretrainConfig, length: int = 0, at: float | None = Non
 
 
 def passes_of(
-    objective: ObjectiveConfig,
-    share: float,
-    *,
-    trained: float = 2.0,
-    progress: float | None = None,
+    objective: ObjectiveConfig, share: float, *, trained: float = 2.0, progress: float | None = None
 ) -> Passes:
     """What an objective runs, averaged over the budget.
 
@@ -191,14 +187,16 @@ def passes_of(
         progress: at that share of the budget, instead of the average.
     """
     o, forward_only = objective, 1.0
-    warm_share, generator_share = o.warm_start, o.generator_share
+    causal_share, warm_share, generator_share = o.causal_start, o.warm_start, o.generator_share
     if progress is not None:  # in a stage, or not
+        causal_share = float(progress < causal_share)
         warm_share = float(progress < warm_share)
         generator_share = float(progress < generator_share)
+    causal = trained * causal_share * (1 - share)  # the vocabulary where nothing is masked, too
     generated = trained if o.generator == "masked_lm" else 0.0  # other proposals cost nothing
     match o.name:
         case "masked_lm":
-            return Passes(encoder=trained, encoder_output=trained * share)
+            return Passes(encoder=trained, encoder_output=trained * share + causal)
         case "replaced_token_detection" | "electra_15_percent" | "adversarial":
             after = 1 - warm_share
             corrected = warm_share + (after if o.encoder_mlm_weight > 0 else 0.0)
@@ -206,7 +204,7 @@ def passes_of(
                 encoder=trained,
                 cropped_encoder=trained * after if o.contrastive_weight > 0 else 0.0,
                 discriminator_head=trained * after,
-                encoder_output=trained * corrected * share,
+                encoder_output=trained * corrected * share + causal,
                 generator=generated * after,
                 generator_output=generated * after * share,
             )

@@ -12,11 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import (
-    ModernBertConfig,
-    ModernBertForMaskedLM,
-    ModernBertForTokenClassification,
-)
+from transformers import ModernBertConfig, ModernBertForMaskedLM, ModernBertForTokenClassification
 
 from electra.config import ModelConfig
 from electra.corpus.tokenizer import SpecialIds

@@ -1,8 +1,6 @@
 """Pretraining that begins with released weights: a discriminator, and the generator to it.
 
-    parts = open_parts(config)                    # folders or Hub ids
-    config = parts.reshape(config)                # the shape is the networks', not the recipe's
-    parts.check_vocabulary(tokenizer)
+    tokenizer, parts, config = open_inputs(corpus, config)    # the shape is the networks' now
     objective = build_objective(config, ..., parts=parts)    # calls `fill`
     parts.notes                                   # what was found, overruled, or is fresh
 
@@ -24,8 +22,15 @@ import torch
 from tokenizers import Tokenizer
 
 from electra.config import ModelConfig, PretrainConfig
-from electra.corpus.tokenizer import SpecialIds, load_tokenizer, num_ids, vocabulary_hash
-from electra.errors import ConfigError
+from electra.corpus.folder import Corpus
+from electra.corpus.tokenizer import (
+    SpecialIds,
+    load_tokenizer,
+    num_ids,
+    tokenizer_hash,
+    vocabulary_hash,
+)
+from electra.errors import ConfigError, DataError
 from electra.model.pretraining_model import ENERGY, UNTRAINED, PretrainingModel
 from electra.model.released import Part, State, open_part, recorded_part
 from electra.model.sharing import disentangled
@@ -120,7 +125,7 @@ class PretrainedParts:
         if self.generator is not None and model.generator is None:
             raise ConfigError(
                 f"{self.generator.said} does not apply: the objective trains no generator that is "
-                "a masked LM of its own; leave it out"
+                "a masked LM of its own; leave it out, or take another --objective.name"
             )
         if self.discriminator.folder is None:
             return
@@ -296,6 +301,27 @@ def open_parts(config: PretrainConfig, *, begun: Path | None = None) -> Pretrain
             part = recorded_part(role, given, known) if known else open_part(role, given)
             found.append(part)
     return PretrainedParts(found[0], found[1] if len(found) > 1 else None) if found else None
+
+
+def open_inputs(
+    corpus: Corpus, config: PretrainConfig, *, begun: Path | None = None
+) -> tuple[Tokenizer, PretrainedParts | None, PretrainConfig]:
+    """The corpus's tokenizer, the parts that fit it, and the recipe with their shape.
+
+    Raises:
+        UserError: the tokenizer is not the corpus's own, or as `open_parts` does.
+    """
+    tokenizer = load_tokenizer(corpus.folder)
+    if tokenizer_hash(tokenizer) != corpus.manifest["tokenizer_sha256"]:
+        raise DataError(
+            f"{corpus.folder}/tokenizer.json is not the one the corpus was prepared with; "
+            "prepare the corpus again"
+        )
+    parts = open_parts(config, begun=begun)
+    if parts is not None:
+        config = parts.reshape(config)
+        parts.check_vocabulary(tokenizer)
+    return tokenizer, parts, config
 
 
 def _check_vocabulary(part: Part, folder: Path, tokenizer: Tokenizer) -> str:

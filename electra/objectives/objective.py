@@ -202,10 +202,7 @@ class PretrainingObjective(nn.Module, ABC):
         asked = batch["asked"]
         loss = self.repetition_head.loss(hidden, read_ids, asked)
         right = self.repetition_head.num_correct(hidden, read_ids, asked)
-        return {
-            "repetition_loss": (loss, asked.sum()),
-            "repetition_accuracy": (right, asked.sum()),
-        }
+        return {"repetition_loss": (loss, asked.sum()), "repetition_accuracy": (right, asked.sum())}
 
     @abstractmethod
     def prepare(self, batch: Batch, noise: Noise) -> tuple[Batch, dict[str, Tensor]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -38,13 +39,15 @@ def require_one(texts: Sequence[str], input: str | None, *, folders: bool = Fals
         folders: whether a folder will do as well.
 
     Raises:
-        ConfigError: it names neither, or both.
+        ConfigError: it names neither, or both, or a text is a file's name.
         DataError: a text is not UTF-8, or there is no such file.
     """
     if bool(texts) == (input is not None):
         raise ConfigError("give texts, or a file with --input (- for standard input): one of them")
     for number, text in enumerate(texts, start=1):
         check_utf8(text, f"text {number}")
+        if os.path.isfile(text):  # which a Path that is too long would raise at
+            raise ConfigError(f"text {number} is the name of a file: give it with --input {text}")
     if input not in (None, STDIN) and not file_and_splits(input)[0].is_file():
         if folders and Path(input).is_dir():
             return

@@ -329,8 +329,9 @@ def source_rows(source: str, header: str, asked: Iterable[str]) -> Iterator[dict
     identity, colon, split = source.partition(":")  # a split may have more of them: train[:80%]
     if colon and split and not is_file_name(identity) and identity.count("/") in (0, 1, 2):
         return _hub_rows(identity, split, source)
+    what = "is a folder" if path.is_dir() else "does not exist"
     raise DataError(
-        f"{source} does not exist (a CSV, TSV, JSONL, JSON or Parquet file is wanted, or a data "
+        f"{source} {what} (a CSV, TSV, JSONL, JSON or Parquet file is wanted, or a data "
         "set of the Hub as ID:split)"
     )
 

@@ -167,14 +167,18 @@ def _open(path: Path, resume: str, overwrite: bool, of_runs: bool) -> RunFolder:
         raise ConfigError(f"--overwrite and --resume {resume} contradict each other; give one")
     if path.exists() and not path.is_dir():
         raise OutputExistsError(f"{path} is a file; --output wants a folder")
-    notes: list[str] = []
+    notes: tuple[str, ...] = ()
     empty = not path.exists() or not any(path.iterdir())
     if not empty and overwrite:
-        notes.append(f"moved what was in {path} to {move_aside(path)}")
-        empty = True
-    if empty:
+        if path.resolve() in (here := Path.cwd(), *here.parents):
+            raise ConfigError(
+                f"--overwrite cannot move {path}: you are in that folder; go out of it (cd) and "
+                "give its name to --output"
+            )
+        notes = (f"moved what was in {path} to {move_aside(path)}",)
+    if empty or overwrite:
         path.mkdir(parents=True, exist_ok=True)
-        return RunFolder(path, "fresh", tuple(notes))
+        return RunFolder(path, "fresh", notes)
     if resume == "never":
         what = "a run" if _is_run(path) else "files"
         mend = "--resume auto continues it, " if _is_run(path) else ""
@@ -187,10 +191,8 @@ def _open(path: Path, resume: str, overwrite: bool, of_runs: bool) -> RunFolder:
             f"{path} holds files but no run that could be resumed; choose another --output, or "
             f"give --overwrite to move it to {_next_free(path).name}"
         )
-    if of_runs:
-        finished = (path / _REPORT).is_file()
-        notes = [] if finished else [f"continuing the runs in {path}"]
-        return RunFolder(path, "finished" if finished else "continued", tuple(notes))
+    if of_runs and not (path / _REPORT).is_file():
+        return RunFolder(path, "continued", (f"continuing the runs in {path}",))
     return _resume(path)
 
 
@@ -220,16 +222,15 @@ def _is_run(path: Path) -> bool:
 
 
 def _next_free(path: Path) -> Path:
-    number = 1
-    while (aside := path.with_name(f"{path.name}.old-{number}")).exists():
+    number, path = 1, path.resolve()  # "." and ".." have no name to extend
+    while (aside := path.parent / f"{path.name}.old-{number}").exists():
         number += 1
     return aside
 
 
 def move_aside(path: Path) -> Path:
     """Rename to NAME.old-1, or the next number that is free; return the new path."""
-    path = path.resolve()  # "." and ".." have no name to extend
-    return path.rename(_next_free(path))
+    return path.resolve().rename(_next_free(path))
 
 
 def write_text(path: Path, text: str) -> None:

@@ -4,6 +4,7 @@ import json
 import math
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -223,8 +224,12 @@ def test_matrix_products_are_those_that_pytorch_counts(
 
 
 STEPS: dict[str, dict[str, Any]] = {
-    "replaced_token_detection": {"warm_start": 0.5, "encoder_mlm_weight": 1.0},
-    "masked_lm": {},
+    "replaced_token_detection": {
+        "causal_start": 0.25,
+        "warm_start": 0.5,
+        "encoder_mlm_weight": 1.0,
+    },
+    "masked_lm": {"causal_start": 0.25},
     "adversarial": {},
     "replace_mlm": {},
     "all_tokens_mlm": {},
@@ -233,7 +238,7 @@ STEPS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("progress", [0.0, 0.75])
+@pytest.mark.parametrize("progress", [0.0, 0.4, 0.75])
 @pytest.mark.parametrize("name", STEPS)
 def test_what_a_step_computes_is_what_pytorch_counts(
     name: str, progress: float, monkeypatch: pytest.MonkeyPatch
@@ -340,6 +345,16 @@ def test_warm_start_goes_from_one_to_the_other() -> None:
     assert rtd(warm_start=0.25).per_step == pytest.approx(quarter)
     corrected = rtd(warm_start=0.25, encoder_mlm_weight=1.0).parts
     assert corrected["encoder_output"] == pytest.approx(mlm.parts["encoder_output"])
+
+
+def test_a_causal_start_meets_the_vocabulary_at_every_token() -> None:
+    def parts(causal: float) -> Mapping[str, float]:
+        return count("modern", objective={"name": "masked_lm", "causal_start": causal}).parts
+
+    everywhere = parts(1.0)["encoder_output"]
+    assert everywhere == pytest.approx(parts(0.0)["encoder_output"] * 64 / 9)
+    halves = (everywhere + parts(0.0)["encoder_output"]) / 2
+    assert parts(0.5)["encoder_output"] == pytest.approx(halves)
 
 
 def test_contrast_reads_nine_tenths_again() -> None:

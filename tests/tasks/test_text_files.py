@@ -261,6 +261,14 @@ def test_splits_in_predict_and_score(tmp_path: Path) -> None:
         require_one([], str(tmp_path / "gone.json:train"))
 
 
+def test_a_file_is_no_text(tmp_path: Path) -> None:
+    source = write(tmp_path / "full.txt", "fine")
+    require_one(["fine", str(tmp_path)], None)
+    with pytest.raises(ConfigError, match=r"text 2 is the name of a file: give it with --input "):
+        require_one(["fine", str(source)], None)
+    require_one(["", "long " * 2000], None)
+
+
 def test_json_from_standard_input_is_read_as_from_files(tmp_path: Path) -> None:
     lines = '{"text": "a\\ud800é", "n": 1}\n\n'
     source = write(tmp_path / "a.jsonl", lines)

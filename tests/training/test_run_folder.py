@@ -72,6 +72,21 @@ def test_overwrite_moves_the_old_folder(tmp_path: Path) -> None:
     assert run.notes[0].endswith("run.old-2")
 
 
+def test_where_one_stands_is_not_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inside = tmp_path / "run" / "notes"
+    inside.mkdir(parents=True)
+    (tmp_path / "run" / "config.toml").touch()
+    monkeypatch.chdir(inside)
+    for here in ("..", str(tmp_path / "run"), "/"):
+        with pytest.raises(ConfigError, match=r"you are in that folder; go out of it \(cd\)"):
+            open_run(Path(here), overwrite=True)
+        with pytest.raises(OutputExistsError, match="already holds"):
+            open_run(Path(here))
+    with pytest.raises(OutputExistsError, match=r"--overwrite moves it to run\.old-1 and"):
+        open_run(Path(".."))
+    assert (tmp_path / "run" / "config.toml").is_file()
+
+
 def test_auto_starts_fresh_continues_and_finds_finished(tmp_path: Path) -> None:
     path = tmp_path / "run"
     assert open_run(path, resume="auto").status == "fresh"
