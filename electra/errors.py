@@ -65,6 +65,14 @@ def did_you_mean(given: str, allowed: Iterable[str]) -> str:
     return f"allowed: {', '.join(names)}" if names else "nothing is allowed here"
 
 
+def no_network(said: str, folder: Path, inside: Iterable[str]) -> str:
+    """A line on a folder without config.json, itself and inside; a run that goes on is one."""
+    line = f"{said} holds no config.json, neither itself nor in {', '.join(inside)}"
+    if (folder / "config.toml").is_file() and not (folder / "report.json").is_file():
+        return f"{line}; its run is not finished: go on with it by --resume auto"
+    return line
+
+
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
 

@@ -406,6 +406,9 @@ def test_what_is_refused(home: Path, tmp_path: Path) -> None:
     refused("nowhere does not exist", model="../nowhere")
     (home / "empty").mkdir(exist_ok=True)
     refused("empty holds no config.json, neither itself nor in encoder, masked_lm", model="empty")
+    (home / "begun").mkdir(exist_ok=True)
+    (home / "begun" / "config.toml").touch()
+    refused("generator; its run is not finished: go on with it by --resume auto", model="begun")
     shutil.copytree(home / "bert", home / "of_a_task", dirs_exist_ok=True)
     (home / "of_a_task" / "task.json").write_text("{}", encoding="utf-8")
     refused(

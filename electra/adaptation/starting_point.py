@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from electra.errors import ConfigError
+from electra.errors import ConfigError, no_network
 from electra.model.released import Part, open_part
 from electra.tasks.model_folder import find_encoder
 from electra.tasks.task import TASK_FILE
@@ -81,9 +81,7 @@ def open_starting_point(
         elif found := [name for name in ("masked_lm", "encoder") if name in there]:
             place = str(folder / found[0])
         else:
-            raise ConfigError(
-                f"--model {given} holds no config.json, neither itself nor in {', '.join(_PARTS)}"
-            )
+            raise ConfigError(no_network(f"--model {given}", folder, _PARTS))
         encoder = str(folder / "encoder") if "encoder" in there else place
     else:
         place = encoder = find_encoder(given)

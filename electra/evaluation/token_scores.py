@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from electra.errors import CheckpointError, ConfigError, DataError, did_you_mean
+from electra.errors import CheckpointError, ConfigError, DataError, did_you_mean, no_network
 from electra.evaluation.scoring_methods import METHODS, TokenScores, method_of
 from electra.tasks.batches import Feature, pad
 from electra.tasks.model_folder import (
@@ -229,5 +229,4 @@ def find_part(given: str, method: str = AUTO) -> str:
     for part in parts:
         if (folder / part / "config.json").is_file():
             return str(folder / part)
-    wanted = ", ".join(f"{part}/" for part in parts)
-    raise ConfigError(f"--model {given} holds no config.json, neither itself nor in {wanted}")
+    raise ConfigError(no_network(f"--model {given}", folder, (f"{part}/" for part in parts)))

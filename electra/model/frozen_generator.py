@@ -18,7 +18,7 @@ from transformers import AutoModelForMaskedLM
 from transformers.utils.hub import cached_file
 
 from electra.corpus.tokenizer import num_ids, vocabulary_hash
-from electra.errors import ConfigError
+from electra.errors import ConfigError, no_network
 from electra.model.hub import hub_is_reachable, quiet_transformers
 from electra.model.pretraining_model import FAMILIES, gather
 
@@ -51,9 +51,7 @@ class FrozenGenerator(nn.Module):
             candidates = [folder, *(folder / part for part in _PARTS)]
             found = [c for c in candidates if (c / "config.json").is_file()]
             if not found:
-                raise ConfigError(
-                    f"{said} holds no config.json, neither itself nor in generator/ or masked_lm/"
-                )
+                raise ConfigError(no_network(said, folder, (f"{part}/" for part in _PARTS)))
             source = str(found[0])
         elif given.startswith((".", "/", "~")) or given.count("/") > 1:
             raise ConfigError(f"{said} does not exist (a folder or a Hub id is wanted)")

@@ -30,7 +30,7 @@ from transformers import (
 
 from electra.config import ModelConfig
 from electra.corpus.tokenizer import SpecialIds
-from electra.errors import ConfigError
+from electra.errors import ConfigError, no_network
 from electra.model import classic, modern, other
 from electra.model.hub import hub_is_reachable, longest_input, quiet_transformers
 from electra.model.pretraining_model import ENERGY, UNTRAINED
@@ -213,8 +213,7 @@ def _find(role: str, given: str) -> Path:
     candidates = [folder, *(folder / name for name in _FOLDERS[role])]
     found = next((c for c in candidates if (c / "config.json").is_file()), None)
     if found is None:
-        inside = ", ".join(f"{name}/" for name in _FOLDERS[role])
-        raise ConfigError(f"{said} holds no config.json, neither itself nor in {inside}")
+        raise ConfigError(no_network(said, folder, (f"{name}/" for name in _FOLDERS[role])))
     _check_architecture(said, found, role)
     if not (found / WEIGHTS).is_file():
         raise ConfigError(

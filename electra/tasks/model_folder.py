@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from electra.corpus.tokenizer import save_vocabulary
-from electra.errors import ConfigError, ElectraError
+from electra.errors import ConfigError, ElectraError, no_network
 from electra.model.hub import hub_is_reachable as hub_is_reachable
 from electra.model.hub import longest_input as longest_input
 from electra.model.hub import quiet_transformers as quiet_transformers
@@ -41,7 +41,7 @@ def find_encoder(given: str) -> str:
         for candidate in (folder, folder / "encoder"):
             if (candidate / "config.json").is_file():
                 return str(candidate)
-        raise ConfigError(f"--model {given} holds no config.json, neither itself nor in encoder/")
+        raise ConfigError(no_network(f"--model {given}", folder, ["encoder/"]))
     if folder.exists():
         raise ConfigError(f"--model {given} is a file; a folder or a Hub id is wanted")
     if given.startswith((".", "/", "~")) or given.count("/") > 1 or not given:
