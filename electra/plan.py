@@ -157,6 +157,10 @@ def batch_rows(tokens: float, length: int) -> int:
     return int(2 ** max(3, math.floor(math.log2(wanted) + 0.4)))
 
 
+def _passes(number: float) -> str:
+    return f"{number:,.0f}" if number >= 10 else f"{number:.2g}"
+
+
 def one_line(result: Mapping[str, Any]) -> str:
     """The choice in words."""
     config = resolve(PretrainConfig, [("plan", result["tables"])])
@@ -169,7 +173,7 @@ def one_line(result: Mapping[str, Any]) -> str:
         f"{budget} are worth a network of {_network(config)} and batches of "
         f"{config.training.global_batch_size:,} sequences of {config.data.max_length} tokens "
         f"(recipe {result['recipe']}; {_short(result['tokens'])} tokens by masked LM, "
-        f"{result['passes']:.2g} times the corpus)"
+        f"{_passes(result['passes'])} times the corpus)"
     )
 
 

@@ -222,7 +222,10 @@ def test_a_tokenizer_from_a_folder(tmp_path: Path, corpus: Path) -> None:
     ("text", "message"),
     [
         ("", "no text"),
-        ("just one document in this file\n", "one document only; at least two are needed"),
+        (
+            "just one document in this file\n",
+            "one document only; at least two documents are needed",
+        ),
         ("\n\n   \n", "no text"),
     ],
 )

@@ -84,10 +84,7 @@ def language_defaults(language: str) -> LanguageSettings:
         ConfigError: the language is not listed.
     """
     if language not in LANGUAGES:
-        raise ConfigError(
-            f"--language is {language}; {did_you_mean(language, LANGUAGES)} "
-            f"(listed: {', '.join(LANGUAGES)})"
-        )
+        raise ConfigError(f"--language is {language}; {did_you_mean(language, LANGUAGES)}")
     return LANGUAGES[language]
 
 

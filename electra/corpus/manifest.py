@@ -161,7 +161,7 @@ def no_documents(
     if reasons:
         found += ", and lost " + " and ".join(f"{n:,} ({reason})" for reason, n in reasons)
     return DataError(
-        f"the corpus holds {found}; at least two are needed, one of them for validation "
+        f"the corpus holds {found}; at least two documents are needed, one for validation "
         "(in .txt a blank line ends a document, elsewhere each row is one; documents under "
         f"{settings.min_chars} characters are left out, see --min-chars)"
     )

@@ -41,7 +41,7 @@ def test_case_and_accents_are_explicit(lowercase: bool, strip: bool, expected: s
 def test_languages() -> None:
     assert language_defaults("zh").alphabet >= 6000
     assert not language_defaults("de").lowercase
-    with pytest.raises(ConfigError, match="--language is english"):
+    with pytest.raises(ConfigError, match="--language is english; allowed: en, "):
         language_defaults("english")
 
 
