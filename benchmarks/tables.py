@@ -299,7 +299,8 @@ def card_figures(minutes: float = 60) -> str:
     """The best run of the track's hour on the official sets, beside the others of it."""
     rows, records = _by_row("official")
     rows = [row for row in rows if row["minutes"] == minutes]
-    best = next(r for r in records if r["summary"]["name"] == rows[0]["row"])
+    found = (rows[0]["row"], minutes)
+    best = next(r for r in records if (r["summary"]["name"], r["summary"]["minutes"]) == found)
     run, config = best["summary"], best["summary"]["config"]
     columns = ("row", "seeds", *SIX, "mean", "tokens", "processor")
     return "\n".join(
