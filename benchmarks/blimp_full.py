@@ -16,20 +16,20 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import protocol
-from benchmarks.quality_per_minute import paradigms
+from benchmarks.quality_per_minute import link_paradigms, paradigms
 from benchmarks.record import finish
 from electra.evaluate import evaluate
 
+PARTS = ("discriminator", "masked_lm")
+"""Of a run: the first that it has is scored, as in the track."""
 EVERY = 1_000
 """The pairs of a paradigm."""
 
 
-def scores(run: Path) -> dict[str, Any]:
+def scores(run: Path, part: Path) -> dict[str, Any]:
     """A row of the table."""
     with tempfile.TemporaryDirectory() as folder:
-        for name in paradigms(official=True):
-            (Path(folder) / name).symlink_to((protocol.DATA / "blimp" / name).resolve())
-        part = next(run / name for name in ("discriminator", "masked_lm") if (run / name).is_dir())
+        link_paradigms(Path(folder), official=True)
         row: dict[str, Any] = {"run": run.name, "scored by": part.name}
         for pairs in (protocol.PAIRS, EVERY):
             found = evaluate(model=part, data=folder, task="minimal-pairs", limit=pairs)
@@ -45,7 +45,12 @@ def main() -> None:
     given = parser.parse_args()
     if not (protocol.DATA / "blimp").is_dir():
         sys.exit(f"skipped: no blimp in {protocol.DATA}; set ELECTRA_DATA")
-    rows = [scores(run) for run in given.runs]
+    rows = []
+    for run in given.runs:
+        part = next((run / name for name in PARTS if (run / name).is_dir()), None)
+        if part is None:
+            sys.exit(f"no {' or '.join(PARTS)} in {run}: a finished run is wanted")
+        rows.append(scores(run, part))
     finish(rows, {"paradigms": len(paradigms(official=True))}, json_file=given.json)
 
 

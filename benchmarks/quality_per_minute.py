@@ -275,14 +275,19 @@ def paradigms(*, official: bool) -> list[str]:
     return names[1::2] if official else names[::2]
 
 
+def link_paradigms(folder: Path, *, official: bool) -> None:
+    """A folder of these paradigms alone."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in paradigms(official=official):
+        (folder / name).symlink_to((protocol.DATA / "blimp" / name).resolve())
+
+
 def _scores(run: Path, *, kind: str, pairs: int, quick: bool) -> dict[str, Any]:
     """The six scores as fractions, their mean, and the generator's minimal pairs."""
     work = run.with_name(run.name + f"-{kind}")
     pairs_folder = work / "blimp"
     shutil.rmtree(pairs_folder, ignore_errors=True)
-    pairs_folder.mkdir(parents=True)
-    for name in paradigms(official=kind == "official"):
-        (pairs_folder / name).symlink_to((protocol.DATA / "blimp" / name).resolve())
+    link_paradigms(pairs_folder, official=kind == "official")
     found = protocol.blimp(run, pairs=pairs, folder=pairs_folder)
     result = benchmark(
         str(HERE / f"quality_{kind}.toml"),

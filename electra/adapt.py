@@ -146,7 +146,8 @@ def adapt(
                 report = _run(run, start, text, settings, labelled, overrides, progress)
         except UserError:
             if run.status == "fresh" and not (run.path / "pretraining").is_dir():
-                shutil.rmtree(run.path)  # a mistake in text or flags, and nothing was trained
+                # a mistake in text or flags, and nothing was trained; "." is emptied and stays
+                shutil.rmtree(run.path, ignore_errors=True)
             raise
         except (Interrupted, KeyboardInterrupt) as stop:
             number = stop.exit_code - 128 if isinstance(stop, Interrupted) else int(signal.SIGINT)

@@ -55,7 +55,7 @@ from electra.training.loop import bit_environment, fit, rows_at_once
 from electra.training.memory import within_memory
 from electra.training.optimizer import build_optimizer
 from electra.training.parallel import divide, gather
-from electra.training.run_folder import RunFolder, open_run, write_text
+from electra.training.run_folder import RunFolder, began_here, open_run, write_text
 from electra.training.run_identity import Identity, check_same_run, describe_run, other_bits
 from electra.training.schedule import Budget, TrainState
 from electra.training.trackers import Trackers, check_trackers
@@ -103,7 +103,7 @@ def pretrain(
         corpus = Corpus(data)
         device = pick_device(config.training.device, world)
         _check_world(config, world)
-        if overwrite:  # or an old run is moved for a mistake in what is read
+        if overwrite and not began_here(output):  # or a run is moved for a mistake in what is read
             open_inputs(corpus, config)
         run = open_run(output, resume=resume, overwrite=overwrite, world=world)
         if world.is_main:

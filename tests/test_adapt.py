@@ -491,3 +491,12 @@ def test_the_command(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert run([*command.split(), "--minutes", "1", "--task", "text-classification"]) == 2
     shown = capsys.readouterr().err
     assert "--task is for fine-tuning before and after, which wants --train and --valid" in shown
+
+
+def test_a_mistake_here_leaves_the_folder_one_stands_in(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"4,?096"):
+        start(home, Path("."), overrides={**QUICK, "data": {"max_length": 4096}})
+    assert not list(tmp_path.iterdir())

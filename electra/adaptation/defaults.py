@@ -69,7 +69,7 @@ def check_known(corpus: Corpus) -> None:
 
 
 def has_fresh_head(start: StartingPoint) -> bool:
-    """Whether an encoder comes without a masked-LM head, or a pair without one that tells."""
+    """Whether an encoder has no masked-LM head, or a pair's discriminator none of its own."""
     alone = start.generator is None
     return start.network.read(masked_lm=alone, own_table=alone)[1] is None
 

@@ -117,7 +117,8 @@ def pretrain(
         The run folder.
     recipe
         A name (tiny, small, base are modern; classic-small, classic-base, ... are as published)
-        or a .toml file; default tiny. Flags of the form --section.field change single values.
+        or a .toml file; default tiny, or what the run that is resumed was begun with. Flags of
+        the form --section.field change single values.
     minutes
         The budget. Without --recipe network and batch follow from it and from the speed of
         this machine: electra plan shows which.
